@@ -1,0 +1,515 @@
+/*
+ * Holdfast: locks that stay held, operations that run once, writes that land only when their condition
+ * still holds. This is the public C interface: everything a host (Node's addon, a command-line tool,
+ * another language's binding) needs, and nothing else. It depends on the C library alone; the host
+ * brings a libuv loop.
+ *
+ * Threads. An engine belongs to one loop; every function here is called on that loop's thread only,
+ * except where it says otherwise. Callbacks run on that thread too, never inside the call that led to
+ * them.
+ *
+ * Ownership. Inputs given in an options struct are copied before the call returns; inputs referenced
+ * from an hf_op are borrowed until its `done` runs. A handle (hf_lock, hf_run) stays valid until its
+ * owner frees it, whatever has happened to what it stands for.
+ *
+ * Time. Durations are milliseconds (`_ms`), instants nanoseconds of the engine's clock (`_ns`).
+ */
+#ifndef HOLDFAST_H
+#define HOLDFAST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define HF_VERSION "0.1.0"
+
+/* Limits. Exceeding one is HF_EINVAL unless a function says otherwise. */
+#define HF_KEY_MAX 1024            /* bytes of one key, at least 1, no NUL */
+#define HF_KEYS_MAX 64             /* keys of one lock */
+#define HF_NOTE_MAX 256            /* bytes of a lock's note */
+#define HF_WHO_MAX 96              /* bytes that name a holder: "pid@host" */
+#define HF_TTL_MIN 50              /* ms */
+#define HF_TTL_MAX 86400000        /* ms: 24 h */
+#define HF_VALUE_MAX (1u << 20)    /* default bound of a value: 1 MiB */
+#define HF_RECORD_MAX ((1u << 20) + (64u << 10)) /* default bound of a record's answer */
+#define HF_FOREVER UINT64_MAX      /* a duration without end */
+#define HF_INT_MAX 9007199254740991 /* 2^53 - 1: greatest fence, version and counter value */
+
+/* ---------------------------------------------------------------- errors */
+
+/* Every error code: name, and the sentence that stands where nothing more is known. */
+#define HF_ERRORS(X)                                                                               \
+    X(EINVAL, "an argument is not valid")                                                          \
+    X(ENOMEM, "out of memory")                                                                     \
+    X(ENOTSUP, "this store cannot do that")                                                        \
+    X(ECLOSED, "the client is closed")                                                             \
+    X(ECANCELED, "the operation was cancelled")                                                    \
+    X(ETIMEDOUT, "the lock was not free in time")                                                  \
+    X(ELOST, "the lease was lost")                                                                 \
+    X(ECONFLICT, "the condition of the write does not hold")                                       \
+    X(ESTALE, "a newer fence has been seen")                                                       \
+    X(EBOUNDS, "the result would leave its bounds")                                                \
+    X(EINPROGRESS, "the operation is running elsewhere")                                           \
+    X(EMISMATCH, "the key was used for a different operation")                                     \
+    X(ECRASHED, "an earlier run ended without a result; whether it took effect is unknown")        \
+    X(EQUORUM, "no majority of the nodes agreed")                                                  \
+    X(EUNAVAIL, "the store did not answer")                                                        \
+    X(EPROTO, "the store answered something that makes no sense")                                  \
+    X(ETOOBIG, "the value is too large")                                                           \
+    X(ETYPE, "the stored value is of another type")                                                \
+    X(EOVERLOAD, "too many operations are waiting")                                                \
+    X(EBUSY, "the database stayed locked by another process")                                      \
+    X(EREADONLY, "the database cannot be written")                                                 \
+    X(EFULL, "the disk is full")                                                                   \
+    X(EIO, "reading or writing the database failed")                                               \
+    X(ENOENT, "the folder of the database does not exist")                                         \
+    X(EACCES, "permission to open the database was denied")                                        \
+    X(ENOTADB, "the file is not a Holdfast database, or is damaged")                               \
+    X(ESCHEMA, "the database was written by a newer version")                                      \
+    X(EMOVED, "the database file was deleted or replaced")                                         \
+    X(ENETFS, "the database lies on a network file system")
+
+typedef enum hf_code {
+    HF_OK = 0,
+#define X(name, text) HF_##name,
+    HF_ERRORS(X)
+#undef X
+    HF_CODE_COUNT
+} hf_code;
+
+/* Flags of an error. */
+#define HF_RETRYABLE 1u       /* the same call may succeed later */
+#define HF_OUTCOME_UNKNOWN 2u /* the write may have landed */
+
+/* An error, by value: reporting one allocates nothing. No field ever holds a secret. */
+typedef struct hf_error {
+    hf_code code;
+    uint32_t flags;
+    int32_t native;   /* errno or SQLite's extended code; 0 if there is none */
+    char state[8];    /* SQLSTATE or RESP prefix; "" if there is none */
+    char message[236];
+} hf_error;
+
+/* "HF_ETIMEDOUT" and so on; "HF_OK" for 0, "HF_E?" for a number that is no code. Any thread. */
+const char *hf_code_name(hf_code code);
+/* The general sentence of a code. Any thread. */
+const char *hf_code_text(hf_code code);
+
+/* ---------------------------------------------------------------- small types */
+
+typedef struct hf_slice {
+    const char *data; /* may be NULL when len is 0 */
+    size_t len;
+} hf_slice;
+
+/* 128 random bits that name one holder, one claim or one write. All zero means none. */
+typedef struct hf_token {
+    uint8_t bytes[16];
+} hf_token;
+
+/* Memory for everything the core keeps. Called from several threads at once. `resize(data, NULL, n)`
+ * allocates, `resize(data, p, 0)` frees and returns NULL; a NULL for n > 0 is out of memory. */
+typedef struct hf_allocator {
+    void *(*resize)(void *data, void *p, size_t size);
+    void *data;
+} hf_allocator;
+
+/* Where time comes from. Called from several threads at once. `boot_id` names the boot that `boot_ns`
+ * counts from: leases on one machine are kept in its time and end with it. */
+typedef struct hf_clock {
+    uint64_t (*boot_ns)(void *data); /* CLOCK_BOOTTIME: monotonic, counts suspend */
+    uint64_t (*real_us)(void *data); /* CLOCK_REALTIME: microseconds since 1970 */
+    const char *boot_id;             /* up to 63 bytes; NULL: the system's */
+    void *data;
+} hf_clock;
+
+/* ---------------------------------------------------------------- engine */
+
+typedef struct hf_engine hf_engine;
+typedef struct hf_client hf_client;
+struct uv_loop_s;
+
+typedef enum hf_event_kind {
+    HF_EVENT_WARNING = 1, /* something an operator should know; `error` tells */
+    HF_EVENT_RENEWED,     /* a lease was renewed; `token` names it (only with `renewals`) */
+} hf_event_kind;
+
+typedef struct hf_event {
+    hf_event_kind kind;
+    hf_client *client; /* NULL: the engine as a whole */
+    hf_token token;
+    const hf_error *error; /* valid during the callback; NULL if there is none */
+} hf_event;
+
+typedef struct hf_engine_options {
+    const hf_allocator *allocator; /* NULL: malloc; copied */
+    const hf_clock *clock;         /* NULL: the system's; copied, boot_id too */
+    /* Bracket around every series of callbacks that one loop event leads to (may be NULL): a host
+     * opens its handle and callback scopes once per series, not once per callback. */
+    void (*enter)(void *data);
+    void (*leave)(void *data);
+    void (*event)(void *data, const hf_event *event); /* may be NULL */
+    void *data;
+    const char *who; /* names this process to others, up to HF_WHO_MAX - 1 bytes; NULL: "pid@host" */
+    bool renewals;   /* report HF_EVENT_RENEWED; may be changed with hf_engine_renewals */
+} hf_engine_options;
+
+/* Creates an engine on `loop`. Its handles are not referenced: an idle engine does not keep the loop
+ * alive; pending operations do. Errors: HF_ENOMEM, HF_EIO (a handle or descriptor could not be made). */
+hf_code hf_engine_open(struct uv_loop_s *loop, const hf_engine_options *options, hf_engine **out,
+                       hf_error *error);
+
+/* Closes every client at once (as hf_client_close with timeout 0), stops the keeper thread, closes all
+ * handles and frees the engine; then calls `cb` (may be NULL), for which the loop must be run. */
+void hf_engine_close(hf_engine *engine, void (*cb)(void *data), void *data);
+
+/* For the end of the process, where the loop will not turn again: drops every lease still held, in one
+ * batch, from the keeper thread, and waits for it, `timeout_ms` at most. Idempotent. Blocks. */
+void hf_engine_exit(hf_engine *engine, uint64_t timeout_ms);
+
+/* Turns HF_EVENT_RENEWED on or off. */
+void hf_engine_renewals(hf_engine *engine, bool on);
+
+/* The engine's clock, as instants in this interface count. */
+uint64_t hf_engine_now_ns(const hf_engine *engine);
+
+/* Fills a fresh random token. Any thread. False only if the system has no randomness to give. */
+bool hf_token_random(hf_token *token);
+
+/* ---------------------------------------------------------------- client */
+
+/* What a store can do (hf_client_caps). */
+#define HF_CAP_LEASES 1u
+#define HF_CAP_SHARED 2u   /* shared and counted leases */
+#define HF_CAP_FENCES 4u
+#define HF_CAP_ENTRIES 8u  /* values and records */
+#define HF_CAP_DURABLE 16u /* acknowledged entries survive power loss */
+#define HF_CAP_SHARED_BY_PROCESSES 32u
+#define HF_CAP_LIST 64u
+
+/* Makes a client of the store that `url` names: "memory:", "sqlite:PATH[?busyTimeout=MS]". Does not
+ * connect yet. Errors: HF_EINVAL (URL or option not understood), HF_ENOTSUP (no such store in this
+ * build), HF_ENOMEM. */
+hf_code hf_client_open(hf_engine *engine, hf_slice url, hf_client **out, hf_error *error);
+
+/* Connects, if that has not happened, and reports: `error` is NULL when ready. Operations need not wait
+ * for this: the first of them connects. */
+hf_code hf_client_connect(hf_client *client, void (*cb)(void *data, const hf_error *error), void *data);
+
+/* Refuses new work at once (HF_ECLOSED), ends waiters with HF_ECLOSED, lets holders and runs finish for
+ * up to `timeout_ms`, then releases what is left (those locks are lost), closes the store, frees the
+ * client and calls `cb` (may be NULL). Handles of its locks and runs stay valid until freed. A second
+ * call may only shorten the time. */
+void hf_client_close(hf_client *client, uint64_t timeout_ms, void (*cb)(void *data), void *data);
+
+uint32_t hf_client_caps(const hf_client *client);
+const char *hf_client_store(const hf_client *client); /* "sqlite", "memory" */
+
+/* ---------------------------------------------------------------- operations */
+
+/* What an hf_op asks. The first group is for leases, the second for entries. */
+typedef enum hf_verb {
+    HF_TAKE = 1,
+    HF_KEEP,
+    HF_DROP,
+    HF_GET,
+    HF_PUT,
+    HF_DEL,
+    HF_ADD,
+    HF_LIST,
+    HF_SWEEP,
+    HF_OPEN, /* used between core and store only */
+    HF_CLOSE
+} hf_verb;
+
+/* Namespaces: the same key in two of them is two things. */
+typedef enum hf_space { HF_LEASES = 0, HF_VALUES = 1, HF_RECORDS = 2 } hf_space;
+
+/* When a put, del or add lands. An entry past its `kept` time, and a tombstone, count as absent. */
+typedef enum hf_condition {
+    HF_IF_ANY = 0,
+    HF_IF_ABSENT,
+    HF_IF_VERSION,  /* present, with version `if_version` */
+    HF_IF_TOKEN,    /* present, owned by `token` (claimed or done) */
+    HF_IF_CLAIMABLE /* absent, or claimed with its lease past: `attempt` then counts up */
+} hf_condition;
+
+/* How a value is to be read. */
+typedef enum hf_format { HF_BYTES = 0, HF_JSON = 1 } hf_format;
+
+/* Flags of an op. */
+#define HF_OP_INTENT 1u     /* take: when refused, leave an intent mark that refuses later shared takes */
+#define HF_OP_KEEP_TTL 2u   /* put, add: keep the entry's `kept` time instead of setting it from ttl_ms */
+#define HF_OP_WANT_ENTRY 4u /* put, del, add: when refused, return the present entry and value */
+#define HF_OP_EXACT 8u      /* list: the key itself, not a prefix */
+#define HF_OP_HAS_MIN 16u   /* add: `min` counts */
+#define HF_OP_HAS_MAX 32u   /* add: `max` counts */
+
+/* Why `applied` is false. */
+typedef enum hf_refusal {
+    HF_NOT_REFUSED = 0,
+    HF_REFUSED_HELD,      /* take: held by others; `holder`, `left_ms` */
+    HF_REFUSED_OWNER,     /* keep, drop, HF_IF_TOKEN: not owned by the token (any more) */
+    HF_REFUSED_PRESENT,   /* HF_IF_ABSENT, HF_IF_CLAIMABLE: there is an entry */
+    HF_REFUSED_VERSION,   /* HF_IF_VERSION: absent, or another version */
+    HF_REFUSED_FENCE,     /* a newer fence has been seen; `fence` is that one */
+    HF_REFUSED_FENCE_KEY, /* the value remembers another lock key's fences */
+    HF_REFUSED_BOUNDS,    /* add: outside min..max or the safe integers */
+    HF_REFUSED_TYPE       /* add: the value is no integer */
+} hf_refusal;
+
+#define HF_SHARED UINT32_MAX /* `limit` of a shared lease: no bound of its own */
+
+/* One live holder of a key, as others see it. */
+typedef struct hf_holder {
+    hf_token token;
+    uint64_t fence;
+    uint64_t left_ms;  /* until its lease ends, unless renewed */
+    uint64_t since_us; /* CLOCK_REALTIME at its take */
+    uint32_t limit;
+    char who[HF_WHO_MAX];
+    char note[HF_NOTE_MAX + 1];
+} hf_holder;
+
+/* One row of HF_LIST. */
+typedef struct hf_row {
+    hf_slice key;
+    hf_holder holder;
+} hf_row;
+
+/* What is known of an entry beside its value. */
+typedef struct hf_entry {
+    bool present;
+    bool claimed;      /* its operation is running, or its runner died: see lease_left_ms */
+    uint8_t format;
+    uint32_t attempt;
+    uint64_t version;
+    uint64_t lease_left_ms; /* of a claim; 0: its lease is past */
+    uint64_t kept_left_ms;  /* HF_FOREVER if it does not expire */
+    uint64_t stored_us;     /* CLOCK_REALTIME of its last write */
+    uint64_t fence;         /* newest fence seen; 0 if none */
+    hf_token token;
+} hf_entry;
+
+typedef struct hf_op hf_op;
+typedef void (*hf_op_cb)(hf_op *op);
+
+/*
+ * One asynchronous operation. The caller owns it and must keep it, and what it points to, in place from
+ * submit until `done` runs: exactly once, on the loop's thread, never inside submit. Start from
+ * hf_op_init; call hf_op_reset before the op is used again or forgotten.
+ */
+struct hf_op {
+    /* in */
+    hf_op_cb done;
+    void *data;
+    uint8_t verb;
+    uint8_t space;
+    uint8_t condition;
+    uint8_t format;
+    uint32_t flags;
+    uint32_t limit;  /* take: holders allowed: 1 exclusive, n permits, HF_SHARED; list, sweep: rows */
+    uint32_t n_keys; /* 1 but for take, keep, drop; get with an empty key is a ping */
+    const hf_slice *keys; /* list: prefix, or the key with HF_OP_EXACT */
+    hf_token token;
+    hf_token replace_token; /* take: hand over this holder's exclusive lease of the same keys */
+    uint64_t ttl_ms;        /* lease's; entries: how long it is kept, 0: for ever */
+    uint64_t lease_ms;      /* put with HF_IF_ABSENT or _CLAIMABLE: claims for so long; 0: a plain value */
+    uint64_t if_version;
+    hf_slice value; /* put; list: rows after this key */
+    hf_slice note;  /* take */
+    hf_slice who;   /* take; filled in by the core */
+    hf_slice fence_key; /* put, del, add: the lock key of `fence_in`; empty: no fence */
+    uint64_t fence_in;
+    int64_t delta; /* add */
+    int64_t min;
+    int64_t max;
+    int64_t initial;
+    uint64_t deadline_ns; /* absolute; 0: the store's own limit */
+    hf_holder *holder;    /* take: where to tell one holder when refused; may be NULL */
+    /* out */
+    hf_error error; /* code HF_OK unless the operation failed */
+    bool applied;
+    uint8_t refused;
+    uint64_t fence;   /* take */
+    uint64_t version; /* put, add: the new version */
+    uint32_t attempt; /* put: the claim's attempt, from 1 */
+    uint32_t swept;   /* sweep: rows removed */
+    uint64_t left_ms; /* take refused: time until the first of the holders in the way can lapse */
+    int64_t sum;      /* add: the new value */
+    hf_entry entry;   /* get; put, del, add with HF_OP_WANT_ENTRY when refused */
+    hf_slice out;     /* the value that belongs to `entry`; owned by the op until reset */
+    hf_row *rows;     /* list; owned by the op until reset */
+    size_t n_rows;
+    /* private */
+    hf_op *next;
+    const hf_allocator *allocator; /* of out and rows */
+    void *owner;
+    uint64_t stamp;
+    uint32_t phase;
+};
+
+void hf_op_init(hf_op *op, hf_verb verb, hf_op_cb done, void *data);
+/* Frees the outputs and clears them. Not while the op is pending. */
+void hf_op_reset(hf_op *op);
+
+/*
+ * Submits one of HF_GET, HF_PUT, HF_DEL, HF_ADD (space HF_VALUES), HF_LIST or HF_SWEEP. A value of more
+ * than HF_VALUE_MAX bytes ends HF_ETOOBIG. A failure that leaves no doubt and may pass (HF_RETRYABLE
+ * without HF_OUTCOME_UNKNOWN) is retried until the op's deadline (10 s if 0); a put also after an unknown
+ * outcome, since it is idempotent by its token, which is drawn here if it is zero; an add never. What
+ * cannot be accepted (closed, not supported, not valid) ends in `done` too, with its error.
+ */
+void hf_submit(hf_client *client, hf_op *op);
+
+/* ---------------------------------------------------------------- locks */
+
+typedef struct hf_lock hf_lock;
+
+typedef struct hf_lock_options {
+    const hf_slice *keys;
+    size_t n_keys;
+    uint64_t ttl_ms;       /* HF_TTL_MIN to HF_TTL_MAX */
+    uint64_t wait_ms;      /* 0: one attempt; HF_FOREVER: until cancelled */
+    uint64_t max_hold_ms;  /* from the take; HF_FOREVER: no bound */
+    uint64_t max_stall_ms; /* how long the loop may be stuck before the lease is given up */
+    uint32_t limit;        /* 1 exclusive, n permits, HF_SHARED */
+    bool renew;            /* the keeper renews until release */
+    bool no_overtake;      /* with wait_ms 0: fail at once if a waiter of this engine is ahead */
+    hf_slice note;
+} hf_lock_options;
+
+typedef struct hf_lock_result {
+    const hf_error *error;   /* NULL: the lock is held */
+    const hf_holder *holder; /* on HF_ETIMEDOUT: who was in the way at the last attempt; may be NULL */
+    bool held_here;          /* on HF_ETIMEDOUT: the holder was a lock of this engine */
+    uint64_t waited_ms;
+} hf_lock_result;
+
+/*
+ * Asks for a lock. `acquired` runs once: held, or with an error, of which HF_ETIMEDOUT (wait ended while
+ * others held it), HF_EUNAVAIL and its like (the last attempt got no answer), HF_ECANCELED, HF_ECLOSED.
+ * `lost` (may be NULL) runs at most once, in the first loop turn after a held lease was lost, not after a
+ * release. Waiters of one engine are served in order. Errors of the call itself: HF_EINVAL, HF_ENOTSUP,
+ * HF_ENOMEM, HF_ECLOSED; then nothing was started. The handle is the caller's: hf_lock_free.
+ */
+hf_code hf_lock_acquire(hf_client *client, const hf_lock_options *options,
+                        void (*acquired)(void *data, hf_lock *lock, const hf_lock_result *result),
+                        void (*lost)(void *data, hf_lock *lock, const hf_error *why), void *data,
+                        hf_lock **out, hf_error *error);
+
+/* Gives up waiting: `acquired` will run with HF_ECANCELED. A lock that was won in the same moment is
+ * dropped by the core. Does nothing once `acquired` has run. */
+void hf_lock_cancel(hf_lock *lock);
+
+/* Exact at any instant, without a round trip, however long the loop has been stuck. */
+bool hf_lock_held(hf_lock *lock);
+uint64_t hf_lock_remaining_ms(hf_lock *lock);
+
+const hf_token *hf_lock_token(const hf_lock *lock);
+uint64_t hf_lock_fence(const hf_lock *lock); /* 0 where the store has none */
+
+/* Sets the lease to `ttl_ms` from now, and this and later renewals too, within max_hold. `cb` gets NULL,
+ * or HF_ELOST, or why the store could not be reached (the lock is then held for what was left). */
+hf_code hf_lock_extend(hf_lock *lock, uint64_t ttl_ms,
+                       void (*cb)(void *data, hf_lock *lock, const hf_error *error), void *data);
+
+/* Ends the lock: hf_lock_held is false at once. `cb` (may be NULL) gets whether it was still held, and an
+ * error if the store could not be told (the lease then ends by itself). May be called at any time, any
+ * number of times: later calls get was_held = false and no error. */
+void hf_lock_release(hf_lock *lock,
+                     void (*cb)(void *data, hf_lock *lock, bool was_held, const hf_error *error),
+                     void *data);
+
+/* Gives the handle back. Waiting ends (no callback will run); a lock still held is released. */
+void hf_lock_free(hf_lock *lock);
+
+/* How many callers of this engine wait for the key, and for how long the first has waited. */
+size_t hf_lock_waiters(hf_client *client, hf_slice key, uint64_t *longest_ms);
+
+/* ---------------------------------------------------------------- run once */
+
+typedef struct hf_run hf_run;
+
+typedef struct hf_once_options {
+    hf_slice key;
+    uint64_t ttl_ms;       /* how long the outcome is kept; 0: for ever */
+    uint64_t lease_ms;     /* crash detection: HF_TTL_MIN to HF_TTL_MAX; renewed while it runs */
+    uint64_t wait_ms;      /* how long to wait for another's run to finish; 0: not at all */
+    uint64_t max_stall_ms; /* as a lock's */
+    bool fail_on_crash;    /* a run that ended without a result is HF_ECRASHED, not run again */
+    hf_slice fingerprint;  /* up to 64 bytes; a record with another one is HF_EMISMATCH */
+} hf_once_options;
+
+typedef struct hf_once_result {
+    const hf_error *error; /* NULL: claimed or replay */
+    bool replay;           /* the operation was done before; the fields below are its outcome */
+    bool is_error;         /* the stored outcome is an error the function threw */
+    uint8_t format;
+    uint32_t attempt;      /* of the claim; on replay of the run that finished */
+    uint64_t fence;        /* of the claim: grows with every claim of the key */
+    uint64_t left_ms;      /* on HF_EINPROGRESS: how long the running claim's lease lasts */
+    hf_slice value;        /* valid during the callback */
+} hf_once_result;
+
+/*
+ * Claims the operation `key`, or finds its outcome. `begun` runs once. Errors there: HF_EINPROGRESS (still
+ * running elsewhere when the wait ended), HF_EMISMATCH, HF_ECRASHED, HF_ECANCELED, HF_ECLOSED, or the
+ * store's. After a claim the host runs its operation and ends it with hf_run_finish or hf_run_abandon;
+ * `lost` as for a lock. Errors of the call itself: HF_EINVAL, HF_ENOTSUP, HF_ENOMEM, HF_ECLOSED.
+ */
+hf_code hf_once_begin(hf_client *client, const hf_once_options *options,
+                      void (*begun)(void *data, hf_run *run, const hf_once_result *result),
+                      void (*lost)(void *data, hf_run *run, const hf_error *why), void *data,
+                      hf_run **out, hf_error *error);
+
+void hf_run_cancel(hf_run *run);
+bool hf_run_held(hf_run *run);
+uint64_t hf_run_remaining_ms(hf_run *run);
+const hf_token *hf_run_token(const hf_run *run);
+
+/* Stores the outcome (borrowed until `cb`): from now on it is replayed. `cb` gets NULL, or HF_ELOST when
+ * the claim has passed to another run or was forgotten (nothing is changed then), HF_ETOOBIG, or the
+ * store's error; after one of those other than HF_ELOST it may be called again. */
+hf_code hf_run_finish(hf_run *run, hf_slice value, uint8_t format, bool is_error,
+                      void (*cb)(void *data, hf_run *run, const hf_error *error), void *data);
+
+/* Takes the claim back, so that the next call runs the operation anew. `cb` may be NULL. */
+void hf_run_abandon(hf_run *run, void (*cb)(void *data, hf_run *run, const hf_error *error),
+                    void *data);
+
+/* Gives the handle back. A claim that was neither finished nor abandoned is left to lapse. */
+void hf_run_free(hf_run *run);
+
+typedef struct hf_record {
+    bool present;
+    bool claimed; /* else done */
+    bool is_error;
+    uint8_t format;
+    uint32_t attempt;
+    uint64_t lease_left_ms; /* claimed: 0 when its runner is gone */
+    uint64_t kept_left_ms;  /* HF_FOREVER if it does not expire */
+    uint64_t stored_us;
+    hf_slice fingerprint;
+    hf_slice value;
+} hf_record;
+
+/* Reads the record of `key` (valid during the callback). Errors of the call: as hf_once_begin. */
+hf_code hf_record_get(hf_client *client, hf_slice key,
+                      void (*cb)(void *data, const hf_record *record, const hf_error *error), void *data,
+                      hf_error *error);
+
+/* Forgets the record of `key`, whatever its state; `existed` tells whether there was one. */
+hf_code hf_record_forget(hf_client *client, hf_slice key,
+                         void (*cb)(void *data, bool existed, const hf_error *error), void *data,
+                         hf_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* HOLDFAST_H */
