@@ -46,7 +46,7 @@
       'cflags_cc': [
         '-std=c++17',
         '-isystem',
-        '<!(node -p "require(\'node-addon-api\').include_dir")',
+        '<!(node -p "require(\'path\').dirname(require.resolve(\'node-addon-api\'))")',
       ],
       'libraries': ['<!@(pkg-config --libs sqlite3)'],
       # nodelete: a worker that ends must not unload code that a thread of ours still runs.
