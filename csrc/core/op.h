@@ -27,11 +27,11 @@ void hf__op_append(hf__op_list *to, hf__op_list *from);
 bool hf__op_remove(hf__op_list *list, hf_op *op);
 
 /* Copies `value` to op->out (freed by hf_op_reset). False when memory is out: then op->error is
- * HF_ENOMEM. Any thread. */
+ * HF_ENOMEM and what it had stays. Any thread. */
 bool hf__op_set_out(hf_op *op, const void *data, size_t len);
 
-/* Appends a row to op->rows; copies key and holder. False when memory is out (error set). Any thread.
- * `op->stamp` holds the capacity while a list is filled. */
+/* Appends a row to op->rows; copies key and holder. False when memory is out: error set, all rows
+ * gone. Any thread. `op->stamp` holds the capacity while a list is filled. */
 bool hf__op_add_row(hf_op *op, hf_slice key, const hf_holder *holder);
 
 /* The bracket in which callbacks run (hf_engine_options.enter and leave); one per loop. */

@@ -122,7 +122,7 @@ struct hf_store_vtable {
     const char *params;   /* names of the URL parameters it takes, separated by blanks */
 
     /* Reads the URL and prepares; no I/O, nothing that must be closed if the client never connects except
-     * by fini. Errors: HF_EINVAL, HF_ENOMEM. */
+     * by fini. After an error fini is not called. Errors: HF_EINVAL, HF_ENOMEM. */
     hf_code (*init)(hf_store *store, hf_error *error);
     void (*open)(hf_store *store, hf_op *op);
     void (*close)(hf_store *store, hf_op *op);

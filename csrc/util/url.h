@@ -10,12 +10,15 @@
 #define HF_URL_MAX 8192
 #define HF_URL_PARAMS_MAX 32
 
+/* The one `why` that is not about the URL (compare the pointer's text): memory was out. */
+#define HF__URL_NOMEM "memory is out"
+
 typedef struct hf__url_param {
     hf_slice name;
     hf_slice value;
 } hf__url_param;
 
-/* Parts that are missing have len 0. All slices point into `text`. */
+/* Parts that are missing have len 0. All slices point into `text`, and a NUL follows each. */
 typedef struct hf__url {
     char *text; /* one allocation */
     hf_slice scheme; /* lower case */
