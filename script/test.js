@@ -1,0 +1,215 @@
+'use strict';
+
+// Runs every check of the project, stage by stage, and sums up. Goes on after a stage that failed,
+// shows what failed in it, and ends with `N passed, N failed`. A stage that finds nothing to do has
+// failed: a check that went missing must not look like one that passed.
+//
+//   node script/test.js                 all stages, in order
+//   node script/test.js lint c          only these groups
+//   node script/test.js --list          their names
+
+const { execFileSync, spawn } = require('node:child_process');
+const fs = require('node:fs');
+const path = require('node:path');
+
+const root = path.join(__dirname, '..');
+const logs = path.join(root, '.test-logs');
+const minute = 60_000;
+const shownLines = 120;
+
+/** A command that passes or fails as a whole: one check. */
+function countWhole(log, code) {
+  return code === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 };
+}
+
+/** Sums the lines `N passed, N failed`; a program that died before its own counts as one failed. */
+function countLines(log, code) {
+  const total = { passed: 0, failed: 0 };
+  for (const [, passed, failed] of log.matchAll(/^(\d+) passed, (\d+) failed$/gm)) {
+    total.passed += Number(passed);
+    total.failed += Number(failed);
+  }
+  if (code !== 0 && total.failed === 0) total.failed = 1;
+  if (total.passed + total.failed === 0) total.failed = 1;
+  return total;
+}
+
+function countMocha(log, code) {
+  const number = (word) => Number(new RegExp(`^ +(\\d+) ${word}`, 'm').exec(log)?.[1] ?? 0);
+  const total = {
+    passed: number('passing'),
+    failed: number('failing'),
+    skipped: number('pending'),
+  };
+  if (code !== 0 && total.failed === 0) total.failed = 1;
+  if (total.passed + total.failed === 0) total.failed = 1;
+  return total;
+}
+
+/** What of a log is worth showing: mocha's list of failures, else all but the tests that passed. */
+function excerpt(log) {
+  const mochaSummary = /^ +\d+ passing/m.exec(log);
+  const text = mochaSummary ? log.slice(mochaSummary.index) : log;
+  const lines = text.split('\n').filter((line) => !/^ {2}ok {6}|^ {2}cc /.test(line));
+  const left = Math.max(0, lines.length - shownLines);
+  return [...(left > 0 ? [`(${left} lines left out)`] : []), ...lines.slice(left)].join('\n');
+}
+
+/** The reports of the sanitizers that concern our code. Node itself frees little when it exits. */
+function sanitizerReports(folder) {
+  const ours = /csrc\/|holdfast\.node|libsqlite3/;
+  return fs.readdirSync(folder).flatMap((name) => {
+    const report = fs.readFileSync(path.join(folder, name), 'utf8');
+    if (!report.includes('LeakSanitizer')) return report.trim() === '' ? [] : [report];
+    return report.split(/\n\n+/).filter((block) => / leak of /.test(block) && ours.test(block));
+  });
+}
+
+/** mocha once more with the addon under ASan and UBSan; a report is a failure of its own. */
+function sanitizedMocha() {
+  const reports = path.join(logs, 'sanitizer');
+  const library = (name) => execFileSync('gcc', [`-print-file-name=${name}`], { encoding: 'utf8' });
+  return {
+    prepare() {
+      fs.rmSync(reports, { recursive: true, force: true });
+      fs.mkdirSync(reports, { recursive: true });
+      // exitcode=0: what Node leaves behind must not change how a child process of a test ends.
+      const options = `log_path=${path.join(reports, 'report')}:exitcode=0:abort_on_error=1`;
+      return {
+        LD_PRELOAD: `${library('libasan.so').trim()} ${library('libubsan.so').trim()}`,
+        HOLDFAST_ADDON: path.join(root, 'build-asan/build/Release/holdfast.node'),
+        ASAN_OPTIONS: `${options}:detect_leaks=1`,
+        UBSAN_OPTIONS: 'print_stacktrace=1',
+      };
+    },
+    count(log, code) {
+      const total = countMocha(log, code);
+      const found = sanitizerReports(reports);
+      total.failed += found.length;
+      total.report = found.join('\n\n');
+      return total;
+    },
+  };
+}
+
+const node = process.execPath;
+const bin = (name) => path.join(root, 'node_modules', name);
+const makeC = (...args) => ['make', '--silent', '-C', 'test/c', '-j2', ...args];
+const layers = [node, 'script/check-layers.js'];
+const mocha = [node, bin('mocha/bin/mocha.js')];
+const tsc = bin('typescript/bin/tsc');
+
+const stages = [
+  { group: 'layers', title: 'layers, the rules', command: [...layers, '--self-test'] },
+  { group: 'layers', title: 'layers, the includes', command: layers },
+  { group: 'lint', title: 'clang-format', command: ['bash', 'script/lint-c', 'format'] },
+  { group: 'lint', title: 'clang-tidy', command: ['bash', 'script/lint-c', 'tidy'] },
+  { group: 'lint', title: 'eslint', command: [node, bin('eslint/bin/eslint.js'), '.'] },
+  { group: 'c', title: 'C examples build', command: makeC('MODE=plain', 'examples') },
+  {
+    group: 'c', title: 'C tests, ASan and UBSan', command: makeC('-k', 'MODE=asan', 'run'),
+    count: countLines, limit: 8 * minute,
+  },
+  {
+    group: 'c', title: 'C tests, TSan', command: makeC('-k', 'MODE=tsan', 'run'),
+    count: countLines, limit: 8 * minute,
+  },
+  { group: 'mocha', title: 'mocha', command: mocha, count: countMocha, limit: 10 * minute },
+  {
+    group: 'asan', title: 'addon builds under ASan',
+    command: ['bash', 'script/build', '--sanitize'],
+  },
+  {
+    group: 'asan', title: 'mocha, addon under ASan',
+    command: [...mocha, '--grep', '\\[slow\\]', '--invert', '--timeout', '120000'],
+    limit: 10 * minute, ...sanitizedMocha(),
+  },
+  { group: 'types', title: 'types', command: [node, tsc, '-p', 'test/types'] },
+  {
+    group: 'fuzz', title: 'fuzz, a slice',
+    command: ['bash', 'script/fuzz', '--seconds', '5'], count: countLines,
+  },
+  { group: 'soak', title: 'soak, a slice', command: [node, 'test/soak.js', '--seconds', '15'] },
+  { group: 'package', title: 'package', command: [node, 'test/packaging.js'], count: countLines },
+];
+
+let running = null;
+
+/** Runs one command with its output in a file; ends its whole process group at the limit. */
+function run(stage, file) {
+  return new Promise((resolve) => {
+    const output = fs.openSync(file, 'w');
+    const child = spawn(stage.command[0], stage.command.slice(1), {
+      cwd: root,
+      detached: true,
+      env: { ...process.env, ...stage.prepare?.() },
+      stdio: ['ignore', output, output],
+    });
+    const limit = stage.limit ?? 5 * minute;
+    const timer = setTimeout(() => {
+      fs.writeSync(output, `\ntook longer than ${limit / minute} minutes and was ended\n`);
+      process.kill(-child.pid, 'SIGKILL');
+    }, limit);
+    const done = (code) => {
+      clearTimeout(timer);
+      fs.closeSync(output);
+      running = null;
+      resolve(code);
+    };
+    running = child;
+    child.on('error', (error) => {
+      fs.writeSync(output, `${error.message}\n`);
+      done(1);
+    });
+    child.on('close', (code) => done(code ?? 1));
+  });
+}
+
+/** Runs a stage, prints its line and, if it failed, what failed; returns its counts. */
+async function runStage(stage) {
+  const file = path.join(logs, `${stage.title.replaceAll(/[^\w]+/g, '-')}.log`);
+  process.stdout.write(`${stage.title} ... `);
+  const start = performance.now();
+  const code = await run(stage, file);
+  const seconds = ((performance.now() - start) / 1000).toFixed(1);
+  const log = fs.readFileSync(file, 'utf8');
+  const total = (stage.count ?? countWhole)(log, code);
+  const skipped = total.skipped ? `, ${total.skipped} skipped` : '';
+  console.log(`${total.passed} passed, ${total.failed} failed${skipped} (${seconds} s)`);
+  if (total.failed > 0) {
+    const text = [excerpt(log).trim(), total.report].filter(Boolean).join('\n\n');
+    console.log(text.replaceAll(/^/gm, '    '));
+    console.log(`    the whole log: ${path.relative(process.cwd(), file)}`);
+  }
+  return total;
+}
+
+async function main(groups) {
+  const known = [...new Set(stages.map(({ group }) => group))];
+  if (groups[0] === '--list') return console.log(known.join('\n'));
+  const unknown = groups.filter((group) => !known.includes(group));
+  if (unknown.length > 0) throw new Error(`no such group: ${unknown.join(', ')}; see --list`);
+
+  fs.mkdirSync(logs, { recursive: true });
+  const sum = { passed: 0, failed: 0 };
+  for (const stage of stages) {
+    if (groups.length > 0 && !groups.includes(stage.group)) continue;
+    const total = await runStage(stage);
+    sum.passed += total.passed;
+    sum.failed += total.failed;
+  }
+  process.exitCode = sum.failed > 0 ? 1 : 0;
+  return console.log(`${sum.passed} passed, ${sum.failed} failed`);
+}
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+  process.once(signal, () => {
+    if (running) process.kill(-running.pid, 'SIGKILL');
+    process.kill(process.pid, signal);
+  });
+}
+
+main(process.argv.slice(2)).catch((error) => {
+  console.error(error.message);
+  process.exitCode = 2;
+});
