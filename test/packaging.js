@@ -1,0 +1,176 @@
+'use strict';
+
+// Packs the package as it would be published, installs the tarball into an empty folder with its
+// install script allowed, and uses it there: by require, by import, from TypeScript in every module
+// mode, and as a command. Prints each check and `N passed, N failed`.
+//
+// The install script compiles the addon, so this takes as long as a user's `npm i holdfast`.
+
+const assert = require('node:assert');
+const { execFileSync } = require('node:child_process');
+const fs = require('node:fs');
+const os = require('node:os');
+const path = require('node:path');
+
+const root = path.join(__dirname, '..');
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'holdfast-package-'));
+const app = path.join(folder, 'app');
+const installed = path.join(app, 'node_modules/holdfast');
+const results = { passed: 0, failed: 0 };
+
+// As a user's shell: nothing of the `npm test` that this runs in, such as its ignore-scripts.
+const env = Object.fromEntries(
+  Object.entries(process.env).filter(([name]) => !/^npm_|^NODE_ENV$|^HOLDFAST_/i.test(name)));
+env.JOBS = '2';
+const headers = '/usr/include/node/node_version.h';
+const version = `define NODE_MODULE_VERSION ${process.versions.modules}\n`;
+if (fs.existsSync(headers) && fs.readFileSync(headers, 'utf8').includes(version)) {
+  env.npm_config_nodedir = '/usr';
+}
+
+/** Runs a command in `cwd` and returns its output; a failure carries all that it printed. */
+function run(cwd, command, ...args) {
+  try {
+    return execFileSync(command, args, { cwd, env, encoding: 'utf8', stdio: 'pipe' });
+  } catch (error) {
+    throw new Error(`${path.basename(command)} ${args.join(' ')}\n${error.stdout}${error.stderr}`,
+      { cause: error });
+  }
+}
+
+function check(title, test) {
+  try {
+    test();
+    results.passed += 1;
+    console.log(`  ok      ${title}`);
+  } catch (error) {
+    results.failed += 1;
+    console.log(`  FAILED  ${title}\n${error.message.replaceAll(/^/gm, '    ')}`);
+  }
+}
+
+/** Compiles the consumer `file` in the app with `options`, as strictly as TypeScript can. */
+function compile(file, ...options) {
+  run(app, process.execPath, path.join(root, 'node_modules/typescript/bin/tsc'), '--noEmit',
+    '--strict', '--target', 'es2022', '--types', 'node', ...options, file);
+}
+
+const consumer = `
+import { open, Holdfast, type Lock, HoldfastError } from 'holdfast';
+import { idempotency } from 'holdfast/express';
+
+export async function use(): Promise<number | null> {
+  const hf: Holdfast = await open('memory:');
+  const lock: Lock = await hf.lock('key', { ttl: '5s' });
+  const { fence } = lock;
+  const broken: boolean = new Error() instanceof HoldfastError;
+  // @ts-expect-error a key is a string
+  void (() => hf.lock(1));
+  await lock.release();
+  return broken || typeof idempotency !== 'function' ? null : fence;
+}
+`;
+
+const program = `
+const hf = await open('memory:');
+const lock = await hf.lock('key');
+if (!lock.held || lock.fence < 1) throw new Error('not held');
+if (!await lock.release()) throw new Error('not released');
+await hf.close();
+if (typeof idempotency !== 'function') throw new Error('no idempotency');
+console.log('done');
+`;
+
+function packAndInstall() {
+  const [{ filename, files, bundled }] = JSON.parse(
+    run(root, 'npm', 'pack', '--json', '--ignore-scripts', '--pack-destination', folder));
+  const names = files.map((file) => file.path);
+
+  check('the tarball holds what is used, and no more', () => {
+    const allowed = /^(lib|types|bin|csrc)\/|^node_modules\/(node-addon-api|node-gyp-build)\//;
+    const single = ['package.json', 'binding.gyp', 'script/sources.js', 'README.md', 'LICENSE',
+      'CHANGELOG.md', 'SECURITY.md'];
+    const extra = names.filter((name) => !allowed.test(name) && !single.includes(name));
+    assert.deepStrictEqual(extra, []);
+    assert.deepStrictEqual(single.filter((name) => !names.includes(name)), []);
+  });
+
+  check('only the two build helpers are bundled', () => {
+    assert.deepStrictEqual([...bundled].sort(), ['node-addon-api', 'node-gyp-build']);
+  });
+
+  check('it installs into an empty folder and builds', () => {
+    fs.mkdirSync(app);
+    fs.writeFileSync(path.join(app, 'package.json'), '{ "name": "app", "private": true }\n');
+    run(app, 'npm', 'install', '--ignore-scripts=false', '--no-audit', '--no-fund',
+      path.join(folder, filename));
+    assert.ok(fs.existsSync(path.join(installed, 'build/Release/holdfast.node')));
+  });
+}
+
+function useFromJavaScript() {
+  check('require loads it', () => {
+    const code = `const { open } = require('holdfast');
+      const { idempotency } = require('holdfast/express');
+      (async () => {${program}})();`;
+    assert.strictEqual(run(app, process.execPath, '-e', code), 'done\n');
+  });
+
+  check('import { open } loads it', () => {
+    const code = `import { open } from 'holdfast';
+      import { idempotency } from 'holdfast/express';${program}`;
+    const output = run(app, process.execPath, '--input-type=module', '-e', code);
+    assert.strictEqual(output, 'done\n');
+  });
+
+  check('both see the same module', () => {
+    const code = `import * as imported from 'holdfast'; import { createRequire } from 'node:module';
+      const required = createRequire(import.meta.url)('holdfast');
+      const names = Object.keys(required).filter((name) => imported[name] !== required[name]);
+      console.log(JSON.stringify(names));`;
+    fs.writeFileSync(path.join(app, 'same.mjs'), code);
+    assert.strictEqual(run(app, process.execPath, 'same.mjs'), '[]\n');
+  });
+
+  check('its package.json can be required, its inside cannot', () => {
+    const { version: wanted } = require('../package.json');
+    const output = run(app, process.execPath, '-p', 'require("holdfast/package.json").version');
+    assert.strictEqual(output.trim(), wanted);
+    assert.throws(() => run(app, process.execPath, '-e', 'require("holdfast/lib/index.js")'),
+      /ERR_PACKAGE_PATH_NOT_EXPORTED/);
+  });
+
+  check('the command runs', () => {
+    assert.match(run(app, path.join(app, 'node_modules/.bin/holdfast'), '--help'), /holdfast prove/);
+  });
+}
+
+function useFromTypeScript() {
+  // The declarations that an application with TypeScript and Express has.
+  fs.symlinkSync(path.join(root, 'node_modules/@types'), path.join(app, 'node_modules/@types'));
+  for (const extension of ['cts', 'mts', 'ts']) {
+    fs.writeFileSync(path.join(app, `use.${extension}`), consumer);
+  }
+  for (const mode of ['node16', 'nodenext']) {
+    const options = ['--module', mode, '--moduleResolution', mode];
+    check(`types resolve: ${mode}, CommonJS`, () => compile('use.cts', ...options));
+    check(`types resolve: ${mode}, ESM`, () => compile('use.mts', ...options));
+  }
+  check('types resolve: bundler', () => {
+    compile('use.ts', '--module', 'esnext', '--moduleResolution', 'bundler');
+  });
+}
+
+try {
+  check('the lock file names no registry', () => {
+    const lock = fs.readFileSync(path.join(root, 'package-lock.json'), 'utf8');
+    assert.doesNotMatch(lock, /"resolved": "https?:/);
+  });
+  packAndInstall();
+  useFromJavaScript();
+  useFromTypeScript();
+} finally {
+  fs.rmSync(folder, { recursive: true, force: true });
+  console.log(`${results.passed} passed, ${results.failed} failed`);
+  process.exitCode = results.failed > 0 ? 1 : 0;
+}
