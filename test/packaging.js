@@ -11,6 +11,7 @@ const { execFileSync } = require('node:child_process');
 const fs = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
+const { nodeDir } = require('../script/node-headers');
 
 const root = path.join(__dirname, '..');
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'holdfast-package-'));
@@ -22,11 +23,8 @@ const results = { passed: 0, failed: 0 };
 const env = Object.fromEntries(
   Object.entries(process.env).filter(([name]) => !/^npm_|^NODE_ENV$|^HOLDFAST_/i.test(name)));
 env.JOBS = '2';
-const headers = '/usr/include/node/node_version.h';
-const version = `define NODE_MODULE_VERSION ${process.versions.modules}\n`;
-if (fs.existsSync(headers) && fs.readFileSync(headers, 'utf8').includes(version)) {
-  env.npm_config_nodedir = '/usr';
-}
+const headers = nodeDir();
+if (headers) env.npm_config_nodedir = headers;
 
 /** Runs a command in `cwd` and returns its output; a failure carries all that it printed. */
 function run(cwd, command, ...args) {
