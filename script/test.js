@@ -22,16 +22,21 @@ function countWhole(log, code) {
   return code === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 };
 }
 
-/** Sums the lines `N passed, N failed`; a program that died before its own counts as one failed. */
+/** Makes a stage that ran nothing, or that failed without saying which check did, one failure. */
+function orFailed(total, code) {
+  if (total.failed > 0) return total;
+  if (total.passed === 0) return { ...total, failed: 1, report: 'no check ran' };
+  return code === 0 ? total : { ...total, failed: 1, report: `ended with code ${code}` };
+}
+
+/** Sums the lines `N passed, N failed` of every program that ran. */
 function countLines(log, code) {
   const total = { passed: 0, failed: 0 };
   for (const [, passed, failed] of log.matchAll(/^(\d+) passed, (\d+) failed$/gm)) {
     total.passed += Number(passed);
     total.failed += Number(failed);
   }
-  if (code !== 0 && total.failed === 0) total.failed = 1;
-  if (total.passed + total.failed === 0) total.failed = 1;
-  return total;
+  return orFailed(total, code);
 }
 
 function countMocha(log, code) {
@@ -41,9 +46,7 @@ function countMocha(log, code) {
     failed: number('failing'),
     skipped: number('pending'),
   };
-  if (code !== 0 && total.failed === 0) total.failed = 1;
-  if (total.passed + total.failed === 0) total.failed = 1;
-  return total;
+  return orFailed(total, code);
 }
 
 /** What of a log is worth showing: mocha's list of failures, else all but the tests that passed. */
@@ -86,7 +89,7 @@ function sanitizedMocha() {
       const total = countMocha(log, code);
       const found = sanitizerReports(reports);
       total.failed += found.length;
-      total.report = found.join('\n\n');
+      total.report = [total.report, ...found].filter(Boolean).join('\n\n');
       return total;
     },
   };
