@@ -78,6 +78,10 @@
 
 #include <uv.h>
 
+#define HF__INTENT_MS UINT64_C(2000)        /* how long an intent mark lives at most */
+#define HF__COUNTER_MS UINT64_C(86400000)   /* how long a fence counter outlives its last lease */
+#define HF__TOMBSTONE_MS UINT64_C(86400000) /* how long a gone entry's fence is remembered */
+
 typedef struct hf_store hf_store;
 typedef struct hf_store_vtable hf_store_vtable;
 
@@ -115,11 +119,11 @@ typedef struct hf__watch {
 } hf__watch;
 
 struct hf_store_vtable {
-    const char *name;     /* "sqlite" */
-    const char *schemes;  /* URL schemes, separated by blanks */
-    uint32_t caps;        /* HF_CAP_* */
-    size_t size;          /* of the instance, whose first member is an hf_store; zeroed before init */
-    const char *params;   /* names of the URL parameters it takes, separated by blanks */
+    const char *name;    /* "sqlite" */
+    const char *schemes; /* URL schemes, separated by blanks */
+    uint32_t caps;       /* HF_CAP_* */
+    size_t size;        /* of the instance, whose first member is an hf_store; zeroed before init */
+    const char *params; /* names of the URL parameters it takes, separated by blanks */
 
     /* Reads the URL and prepares; no I/O, nothing that must be closed if the client never connects except
      * by fini. After an error fini is not called. Errors: HF_EINVAL, HF_ENOMEM. */

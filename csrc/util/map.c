@@ -24,7 +24,7 @@ static void sip_round(uint64_t v[4]) {
 }
 
 /* One round for every word, three at the end: enough for a table, where the hash is never shown. */
-static uint64_t hash(const uint64_t seed[2], hf_slice key) {
+uint64_t hf__hash(const uint64_t seed[2], hf_slice key) {
     uint64_t v[4] = {seed[0] ^ UINT64_C(0x736f6d6570736575), seed[1] ^ UINT64_C(0x646f72616e646f6d),
                      seed[0] ^ UINT64_C(0x6c7967656e657261),
                      seed[1] ^ UINT64_C(0x7465646279746573)};
@@ -71,7 +71,7 @@ hf__map_node *hf__map_get(const hf__map *map, hf_slice key) {
     uint64_t at;
 
     if (map->count == 0) return NULL;
-    at = hash(map->seed, key);
+    at = hf__hash(map->seed, key);
     for (node = *bucket(map, at); node != NULL; node = node->next) {
         if (node->hash != at || node->key.len != key.len) continue;
         if (key.len == 0 || memcmp(node->key.data, key.data, key.len) == 0) return node;
@@ -107,7 +107,7 @@ bool hf__map_insert(hf__map *map, hf__map_node *node, hf_slice key) {
 
     if (map->count >= map->n_buckets && !grow(map) && map->n_buckets == 0) return false;
     node->key = key;
-    node->hash = hash(map->seed, key);
+    node->hash = hf__hash(map->seed, key);
     to = bucket(map, node->hash);
     node->next = *to;
     *to = node;

@@ -21,6 +21,9 @@ typedef struct hf__map {
     const hf_allocator *allocator;
 } hf__map;
 
+/* The hash itself, for tables of another shape. `seed` is random. */
+uint64_t hf__hash(const uint64_t seed[2], hf_slice key);
+
 void hf__map_init(hf__map *map, const hf_allocator *allocator);
 /* Frees the table, not the nodes. */
 void hf__map_fini(hf__map *map);
