@@ -4,11 +4,11 @@
 // shows what failed in it, and ends with `N passed, N failed`. A stage that finds nothing to do has
 // failed: a check that went missing must not look like one that passed.
 //
-//   node script/test.js                 all stages, in order
-//   node script/test.js lint c          only these groups
+//   node script/test.js                 makes the machine ready, then all stages in order
+//   node script/test.js lint c          only these groups, on a machine that is ready
 //   node script/test.js --list          their names
 
-const { execFileSync, spawn } = require('node:child_process');
+const { execFileSync, spawn, spawnSync } = require('node:child_process');
 const fs = require('node:fs');
 const path = require('node:path');
 
@@ -187,14 +187,24 @@ async function runStage(stage) {
   return total;
 }
 
+/** Packages and the addon, as it goes to the terminal; without them no stage means anything. */
+function bootstrap() {
+  const { status } = spawnSync('bash', ['script/bootstrap'], { cwd: root, stdio: 'inherit' });
+  return status === 0;
+}
+
 async function main(groups) {
   const known = [...new Set(stages.map(({ group }) => group))];
   if (groups[0] === '--list') return console.log(known.join('\n'));
   const unknown = groups.filter((group) => !known.includes(group));
   if (unknown.length > 0) throw new Error(`no such group: ${unknown.join(', ')}; see --list`);
 
-  fs.mkdirSync(logs, { recursive: true });
   const sum = { passed: 0, failed: 0 };
+  if (groups.length === 0 && !bootstrap()) {
+    process.exitCode = 1;
+    return console.log('0 passed, 1 failed');
+  }
+  fs.mkdirSync(logs, { recursive: true });
   for (const stage of stages) {
     if (groups.length > 0 && !groups.includes(stage.group)) continue;
     const total = await runStage(stage);
