@@ -32,7 +32,7 @@
         '-Wextra',
         '-Wshadow',
         '-Werror',
-        '<!@(pkg-config --cflags sqlite3)',
+        '<!@(pkg-config --cflags sqlite3 2>/dev/null || true)',
       ],
       'cflags_c': [
         '-std=c11',
@@ -48,7 +48,8 @@
         '-isystem',
         '<!(node -p "require(\'path\').dirname(require.resolve(\'node-addon-api\'))")',
       ],
-      'libraries': ['<!@(pkg-config --libs sqlite3)'],
+      # Installing the package needs SQLite's headers, but not pkg-config.
+      'libraries': ['<!@(pkg-config --libs sqlite3 2>/dev/null || echo -lsqlite3)'],
       # nodelete: a worker that ends must not unload code that a thread of ours still runs.
       # The rest keeps our symbols to ourselves and binds them to our own copies.
       'ldflags': [
