@@ -25,8 +25,8 @@ function countWhole(log, code) {
 /** Makes a stage that ran nothing, or that failed without saying which check did, one failure. */
 function orFailed(total, code) {
   if (total.failed > 0) return total;
-  if (total.passed === 0) return { ...total, failed: 1, report: 'no check ran' };
-  return code === 0 ? total : { ...total, failed: 1, report: `ended with code ${code}` };
+  if (code !== 0) return { ...total, failed: 1, report: `ended with code ${code}` };
+  return total.passed > 0 ? total : { ...total, failed: 1, report: 'no check ran' };
 }
 
 /** Sums the lines `N passed, N failed` of every program that ran. */
