@@ -28,49 +28,49 @@ extern "C" {
 #define HF_VERSION "0.1.0"
 
 /* Limits. Exceeding one is HF_EINVAL unless a function says otherwise. */
-#define HF_KEY_MAX 1024            /* bytes of one key, at least 1, no NUL */
-#define HF_KEYS_MAX 64             /* keys of one lock */
-#define HF_NOTE_MAX 256            /* bytes of a lock's note */
-#define HF_WHO_MAX 96              /* bytes that name a holder: "pid@host" */
-#define HF_TTL_MIN 50              /* ms */
-#define HF_TTL_MAX 86400000        /* ms: 24 h */
-#define HF_VALUE_MAX (1u << 20)    /* default bound of a value: 1 MiB */
+#define HF_KEY_MAX 1024                          /* bytes of one key, at least 1, no NUL */
+#define HF_KEYS_MAX 64                           /* keys of one lock */
+#define HF_NOTE_MAX 256                          /* bytes of a lock's note */
+#define HF_WHO_MAX 96                            /* bytes that name a holder: "pid@host" */
+#define HF_TTL_MIN 50                            /* ms */
+#define HF_TTL_MAX 86400000                      /* ms: 24 h */
+#define HF_VALUE_MAX (1u << 20)                  /* default bound of a value: 1 MiB */
 #define HF_RECORD_MAX ((1u << 20) + (64u << 10)) /* default bound of a record's answer */
-#define HF_FOREVER UINT64_MAX      /* a duration without end */
+#define HF_FOREVER UINT64_MAX                    /* a duration without end */
 #define HF_INT_MAX 9007199254740991 /* 2^53 - 1: greatest fence, version and counter value */
 
 /* ---------------------------------------------------------------- errors */
 
 /* Every error code: name, and the sentence that stands where nothing more is known. */
-#define HF_ERRORS(X)                                                                               \
-    X(EINVAL, "an argument is not valid")                                                          \
-    X(ENOMEM, "out of memory")                                                                     \
-    X(ENOTSUP, "this store cannot do that")                                                        \
-    X(ECLOSED, "the client is closed")                                                             \
-    X(ECANCELED, "the operation was cancelled")                                                    \
-    X(ETIMEDOUT, "the lock was not free in time")                                                  \
-    X(ELOST, "the lease was lost")                                                                 \
-    X(ECONFLICT, "the condition of the write does not hold")                                       \
-    X(ESTALE, "a newer fence has been seen")                                                       \
-    X(EBOUNDS, "the result would leave its bounds")                                                \
-    X(EINPROGRESS, "the operation is running elsewhere")                                           \
-    X(EMISMATCH, "the key was used for a different operation")                                     \
-    X(ECRASHED, "an earlier run ended without a result; whether it took effect is unknown")        \
-    X(EQUORUM, "no majority of the nodes agreed")                                                  \
-    X(EUNAVAIL, "the store did not answer")                                                        \
-    X(EPROTO, "the store answered something that makes no sense")                                  \
-    X(ETOOBIG, "the value is too large")                                                           \
-    X(ETYPE, "the stored value is of another type")                                                \
-    X(EOVERLOAD, "too many operations are waiting")                                                \
-    X(EBUSY, "the database stayed locked by another process")                                      \
-    X(EREADONLY, "the database cannot be written")                                                 \
-    X(EFULL, "the disk is full")                                                                   \
-    X(EIO, "reading or writing the database failed")                                               \
-    X(ENOENT, "the folder of the database does not exist")                                         \
-    X(EACCES, "permission to open the database was denied")                                        \
-    X(ENOTADB, "the file is not a Holdfast database, or is damaged")                               \
-    X(ESCHEMA, "the database was written by a newer version")                                      \
-    X(EMOVED, "the database file was deleted or replaced")                                         \
+#define HF_ERRORS(X)                                                                        \
+    X(EINVAL, "an argument is not valid")                                                   \
+    X(ENOMEM, "out of memory")                                                              \
+    X(ENOTSUP, "this store cannot do that")                                                 \
+    X(ECLOSED, "the client is closed")                                                      \
+    X(ECANCELED, "the operation was cancelled")                                             \
+    X(ETIMEDOUT, "the lock was not free in time")                                           \
+    X(ELOST, "the lease was lost")                                                          \
+    X(ECONFLICT, "the condition of the write does not hold")                                \
+    X(ESTALE, "a newer fence has been seen")                                                \
+    X(EBOUNDS, "the result would leave its bounds")                                         \
+    X(EINPROGRESS, "the operation is running elsewhere")                                    \
+    X(EMISMATCH, "the key was used for a different operation")                              \
+    X(ECRASHED, "an earlier run ended without a result; whether it took effect is unknown") \
+    X(EQUORUM, "no majority of the nodes agreed")                                           \
+    X(EUNAVAIL, "the store did not answer")                                                 \
+    X(EPROTO, "the store answered something that makes no sense")                           \
+    X(ETOOBIG, "the value is too large")                                                    \
+    X(ETYPE, "the stored value is of another type")                                         \
+    X(EOVERLOAD, "too many operations are waiting")                                         \
+    X(EBUSY, "the database stayed locked by another process")                               \
+    X(EREADONLY, "the database cannot be written")                                          \
+    X(EFULL, "the disk is full")                                                            \
+    X(EIO, "reading or writing the database failed")                                        \
+    X(ENOENT, "the folder of the database does not exist")                                  \
+    X(EACCES, "permission to open the database was denied")                                 \
+    X(ENOTADB, "the file is not a Holdfast database, or is damaged")                        \
+    X(ESCHEMA, "the database was written by a newer version")                               \
+    X(EMOVED, "the database file was deleted or replaced")                                  \
     X(ENETFS, "the database lies on a network file system")
 
 typedef enum hf_code {
@@ -78,7 +78,7 @@ typedef enum hf_code {
 #define X(name, text) HF_##name,
     HF_ERRORS(X)
 #undef X
-    HF_CODE_COUNT
+        HF_CODE_COUNT
 } hf_code;
 
 /* Flags of an error. */
@@ -89,8 +89,8 @@ typedef enum hf_code {
 typedef struct hf_error {
     hf_code code;
     uint32_t flags;
-    int32_t native;   /* errno or SQLite's extended code; 0 if there is none */
-    char state[8];    /* SQLSTATE or RESP prefix; "" if there is none */
+    int32_t native; /* errno or SQLite's extended code; 0 if there is none */
+    char state[8];  /* SQLSTATE or RESP prefix; "" if there is none */
     char message[236];
 } hf_error;
 
@@ -154,8 +154,9 @@ typedef struct hf_engine_options {
     void (*leave)(void *data);
     void (*event)(void *data, const hf_event *event); /* may be NULL */
     void *data;
-    const char *who; /* names this process to others, up to HF_WHO_MAX - 1 bytes; NULL: "pid@host" */
-    bool renewals;   /* report HF_EVENT_RENEWED; may be changed with hf_engine_renewals */
+    const char
+        *who;      /* names this process to others, up to HF_WHO_MAX - 1 bytes; NULL: "pid@host" */
+    bool renewals; /* report HF_EVENT_RENEWED; may be changed with hf_engine_renewals */
 } hf_engine_options;
 
 /* Creates an engine on `loop`. Its handles are not referenced: an idle engine does not keep the loop
@@ -184,7 +185,7 @@ bool hf_token_random(hf_token *token);
 
 /* What a store can do (hf_client_caps). */
 #define HF_CAP_LEASES 1u
-#define HF_CAP_SHARED 2u   /* shared and counted leases */
+#define HF_CAP_SHARED 2u /* shared and counted leases */
 #define HF_CAP_FENCES 4u
 #define HF_CAP_ENTRIES 8u  /* values and records */
 #define HF_CAP_DURABLE 16u /* acknowledged entries survive power loss */
@@ -198,12 +199,13 @@ hf_code hf_client_open(hf_engine *engine, hf_slice url, hf_client **out, hf_erro
 
 /* Connects, if that has not happened, and reports: `error` is NULL when ready. Operations need not wait
  * for this: the first of them connects. */
-hf_code hf_client_connect(hf_client *client, void (*cb)(void *data, const hf_error *error), void *data);
+hf_code hf_client_connect(hf_client *client, void (*cb)(void *data, const hf_error *error),
+                          void *data);
 
 /* Refuses new work at once (HF_ECLOSED), ends waiters with HF_ECLOSED, lets holders and runs finish for
  * up to `timeout_ms`, then releases what is left (those locks are lost), closes the store, frees the
- * client and calls `cb` (may be NULL). Handles of its locks and runs stay valid until freed. A second
- * call may only shorten the time. */
+ * client and calls `cb` (may be NULL). Handles of its locks and runs stay valid until freed. Called again
+ * before that, it may only shorten the time; the first call's `cb` is the one that runs. */
 void hf_client_close(hf_client *client, uint64_t timeout_ms, void (*cb)(void *data), void *data);
 
 uint32_t hf_client_caps(const hf_client *client);
@@ -242,8 +244,10 @@ typedef enum hf_condition {
 typedef enum hf_format { HF_BYTES = 0, HF_JSON = 1 } hf_format;
 
 /* Flags of an op. */
-#define HF_OP_INTENT 1u     /* take: when refused, leave an intent mark that refuses later shared takes */
-#define HF_OP_KEEP_TTL 2u   /* put, add: keep the entry's `kept` time instead of setting it from ttl_ms */
+#define HF_OP_INTENT \
+    1u /* take: when refused, leave an intent mark that refuses later shared takes */
+#define HF_OP_KEEP_TTL \
+    2u /* put, add: keep the entry's `kept` time instead of setting it from ttl_ms */
 #define HF_OP_WANT_ENTRY 4u /* put, del, add: when refused, return the present entry and value */
 #define HF_OP_EXACT 8u      /* list: the key itself, not a prefix */
 #define HF_OP_HAS_MIN 16u   /* add: `min` counts */
@@ -284,7 +288,7 @@ typedef struct hf_row {
 /* What is known of an entry beside its value. */
 typedef struct hf_entry {
     bool present;
-    bool claimed;      /* its operation is running, or its runner died: see lease_left_ms */
+    bool claimed; /* its operation is running, or its runner died: see lease_left_ms */
     uint8_t format;
     uint32_t attempt;
     uint64_t version;
@@ -312,17 +316,19 @@ struct hf_op {
     uint8_t condition;
     uint8_t format;
     uint32_t flags;
-    uint32_t limit;  /* take: holders allowed: 1 exclusive, n permits, HF_SHARED; list, sweep: rows */
-    uint32_t n_keys; /* 1 but for take, keep, drop; get with an empty key is a ping */
+    uint32_t
+        limit; /* take: holders allowed: 1 exclusive, n permits, HF_SHARED; list, sweep: rows */
+    uint32_t n_keys;      /* 1 but for take, keep, drop; get with an empty key is a ping */
     const hf_slice *keys; /* list: prefix, or the key with HF_OP_EXACT */
     hf_token token;
     hf_token replace_token; /* take: hand over this holder's exclusive lease of the same keys */
     uint64_t ttl_ms;        /* lease's; entries: how long it is kept, 0: for ever */
-    uint64_t lease_ms;      /* put with HF_IF_ABSENT or _CLAIMABLE: claims for so long; 0: a plain value */
+    uint64_t
+        lease_ms; /* put with HF_IF_ABSENT or _CLAIMABLE: claims for so long; 0: a plain value */
     uint64_t if_version;
-    hf_slice value; /* put; list: rows after this key */
-    hf_slice note;  /* take */
-    hf_slice who;   /* take; filled in by the core */
+    hf_slice value;     /* put; list: rows after this key */
+    hf_slice note;      /* take */
+    hf_slice who;       /* take; filled in by the core */
     hf_slice fence_key; /* put, del, add: the lock key of `fence_in`; empty: no fence */
     uint64_t fence_in;
     int64_t delta; /* add */
@@ -358,13 +364,13 @@ void hf_op_init(hf_op *op, hf_verb verb, hf_op_cb done, void *data);
 void hf_op_reset(hf_op *op);
 
 /*
- * Submits one of HF_GET, HF_PUT, HF_DEL, HF_ADD (space HF_VALUES), HF_LIST or HF_SWEEP. A value of more
- * than HF_VALUE_MAX bytes ends HF_ETOOBIG. A failure that leaves no doubt and may pass (HF_RETRYABLE
- * without HF_OUTCOME_UNKNOWN) is retried until the op's deadline (10 s if 0); a put also after an unknown
- * outcome, since it is idempotent by its token, which is drawn here if it is zero; an add never. What
- * cannot be accepted (closed, not supported, not valid) ends in `done` too, with its error.
+ * Submits one of HF_GET, HF_PUT, HF_DEL, HF_ADD (space HF_VALUES), HF_LIST or HF_SWEEP. A failure that
+ * leaves no doubt and may pass (HF_RETRYABLE without HF_OUTCOME_UNKNOWN) is retried until the op's deadline
+ * (10 s from now if 0); a put, get or list also after an unknown outcome: a put is idempotent by its token,
+ * which is drawn here if it is zero; an add and a sweep never. Errors of the call itself, after which `done` does not run:
+ * HF_EINVAL, HF_ETOOBIG (a value of more than HF_VALUE_MAX bytes), HF_ENOTSUP, HF_ENOMEM, HF_ECLOSED.
  */
-void hf_submit(hf_client *client, hf_op *op);
+hf_code hf_submit(hf_client *client, hf_op *op, hf_error *error);
 
 /* ---------------------------------------------------------------- locks */
 
@@ -373,20 +379,20 @@ typedef struct hf_lock hf_lock;
 typedef struct hf_lock_options {
     const hf_slice *keys;
     size_t n_keys;
-    uint64_t ttl_ms;       /* HF_TTL_MIN to HF_TTL_MAX */
-    uint64_t wait_ms;      /* 0: one attempt; HF_FOREVER: until cancelled */
+    uint64_t ttl_ms;  /* HF_TTL_MIN to HF_TTL_MAX */
+    uint64_t wait_ms; /* 0: one attempt, none if others of this engine wait or hold; HF_FOREVER */
     uint64_t max_hold_ms;  /* from the take; HF_FOREVER: no bound */
     uint64_t max_stall_ms; /* how long the loop may be stuck before the lease is given up */
     uint32_t limit;        /* 1 exclusive, n permits, HF_SHARED */
     bool renew;            /* the keeper renews until release */
-    bool no_overtake;      /* with wait_ms 0: fail at once if a waiter of this engine is ahead */
     hf_slice note;
 } hf_lock_options;
 
 typedef struct hf_lock_result {
-    const hf_error *error;   /* NULL: the lock is held */
-    const hf_holder *holder; /* on HF_ETIMEDOUT: who was in the way at the last attempt; may be NULL */
-    bool held_here;          /* on HF_ETIMEDOUT: the holder was a lock of this engine */
+    const hf_error *error; /* NULL: the lock is held */
+    const hf_holder
+        *holder;    /* on HF_ETIMEDOUT: who was in the way at the last attempt; may be NULL */
+    bool held_here; /* on HF_ETIMEDOUT: the holder was a lock of this engine */
     uint64_t waited_ms;
 } hf_lock_result;
 
@@ -418,12 +424,13 @@ uint64_t hf_lock_fence(const hf_lock *lock); /* 0 where the store has none */
 hf_code hf_lock_extend(hf_lock *lock, uint64_t ttl_ms,
                        void (*cb)(void *data, hf_lock *lock, const hf_error *error), void *data);
 
-/* Ends the lock: hf_lock_held is false at once. `cb` (may be NULL) gets whether it was still held, and an
- * error if the store could not be told (the lease then ends by itself). May be called at any time, any
- * number of times: later calls get was_held = false and no error. */
-void hf_lock_release(hf_lock *lock,
-                     void (*cb)(void *data, hf_lock *lock, bool was_held, const hf_error *error),
-                     void *data);
+/* Ends the lock: hf_lock_held is false at once, and `lost` will not run any more. HF_OK: `cb` (may be
+ * NULL) gets whether the store still had it, and an error if the store could not be told (it is tried
+ * again behind the scenes; at the latest the lease ends by itself). HF_ELOST: there is nothing to release,
+ * it was lost, or released before, or never held; then `cb` does not run. */
+hf_code hf_lock_release(hf_lock *lock,
+                        void (*cb)(void *data, hf_lock *lock, bool was_held, const hf_error *error),
+                        void *data);
 
 /* Gives the handle back. Waiting ends (no callback will run); a lock still held is released. */
 void hf_lock_free(hf_lock *lock);
@@ -450,10 +457,10 @@ typedef struct hf_once_result {
     bool replay;           /* the operation was done before; the fields below are its outcome */
     bool is_error;         /* the stored outcome is an error the function threw */
     uint8_t format;
-    uint32_t attempt;      /* of the claim; on replay of the run that finished */
-    uint64_t fence;        /* of the claim: grows with every claim of the key */
-    uint64_t left_ms;      /* on HF_EINPROGRESS: how long the running claim's lease lasts */
-    hf_slice value;        /* valid during the callback */
+    uint32_t attempt; /* of the claim; on replay of the run that finished */
+    uint64_t fence;   /* of the claim: grows with every claim of the key */
+    uint64_t left_ms; /* on HF_EINPROGRESS: how long the running claim's lease lasts */
+    hf_slice value;   /* valid during the callback */
 } hf_once_result;
 
 /*
@@ -474,13 +481,15 @@ const hf_token *hf_run_token(const hf_run *run);
 
 /* Stores the outcome (borrowed until `cb`): from now on it is replayed. `cb` gets NULL, or HF_ELOST when
  * the claim has passed to another run or was forgotten (nothing is changed then), HF_ETOOBIG, or the
- * store's error; after one of those other than HF_ELOST it may be called again. */
+ * store's error; after one of those other than HF_ELOST it may be called again. Errors of the call itself, after which `cb`
+ * does not run: HF_ELOST (nothing is claimed), HF_ETOOBIG, HF_ENOMEM. */
 hf_code hf_run_finish(hf_run *run, hf_slice value, uint8_t format, bool is_error,
                       void (*cb)(void *data, hf_run *run, const hf_error *error), void *data);
 
-/* Takes the claim back, so that the next call runs the operation anew. `cb` may be NULL. */
-void hf_run_abandon(hf_run *run, void (*cb)(void *data, hf_run *run, const hf_error *error),
-                    void *data);
+/* Takes the claim back, so that the next call runs the operation anew. `cb` may be NULL. HF_ELOST: nothing is claimed; then
+ * `cb` does not run. */
+hf_code hf_run_abandon(hf_run *run, void (*cb)(void *data, hf_run *run, const hf_error *error),
+                       void *data);
 
 /* Gives the handle back. A claim that was neither finished nor abandoned is left to lapse. */
 void hf_run_free(hf_run *run);
@@ -500,8 +509,8 @@ typedef struct hf_record {
 
 /* Reads the record of `key` (valid during the callback). Errors of the call: as hf_once_begin. */
 hf_code hf_record_get(hf_client *client, hf_slice key,
-                      void (*cb)(void *data, const hf_record *record, const hf_error *error), void *data,
-                      hf_error *error);
+                      void (*cb)(void *data, const hf_record *record, const hf_error *error),
+                      void *data, hf_error *error);
 
 /* Forgets the record of `key`, whatever its state; `existed` tells whether there was one. */
 hf_code hf_record_forget(hf_client *client, hf_slice key,

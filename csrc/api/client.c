@@ -1,0 +1,69 @@
+/*
+ * The public way to a client: from a URL to a store.
+ */
+#include "prim/client.h"
+#include "prim/request.h"
+#include "store/registry.h"
+#include "util/alloc.h"
+
+hf_code hf_client_open(hf_engine *engine, hf_slice url, hf_client **out, hf_error *error) {
+    hf__url parsed;
+    const char *why;
+    if (engine->closing) return hf__error_set(error, HF_ECLOSED, 0, "the engine is being closed");
+    if (!hf__url_parse(&parsed, url, &engine->allocator, &why))
+        return hf__error_set(error, HF_EINVAL, 0, "the URL is not valid: %s", why);
+    const hf_store_vtable *vt = hf__store_find(parsed.scheme);
+    if (vt == NULL) {
+        hf__error_set(error, HF_ENOTSUP, 0,
+                      "there is no store for \"%.*s:\" in this build; it has sqlite: and memory:",
+                      hf__shown(parsed.scheme), parsed.scheme.data);
+        hf__url_free(&parsed, &engine->allocator);
+        return error->code;
+    }
+    return hf__client_new(engine, vt, &parsed, out, error);
+}
+
+/* ---------------------------------------------------------------- connect */
+
+typedef struct connecting {
+    hf__request request;
+    hf_op op;
+    hf_slice key;
+    void (*cb)(void *data, const hf_error *error);
+    void *data;
+} connecting;
+
+static void on_connected(hf__request *request) {
+    connecting *c = request->data;
+    const hf_error *error = &c->op.error;
+    if (c->cb != NULL) c->cb(c->data, error->code != HF_OK ? error : NULL);
+    hf_op_reset(&c->op);
+    hf__free(&request->client->engine->allocator, c);
+}
+
+/* Whether the store works is best known by asking it something. */
+hf_code hf_client_connect(hf_client *client, void (*cb)(void *data, const hf_error *error),
+                          void *data) {
+    hf_error error;
+    if (hf__client_accepts(client, &error) != HF_OK) return error.code;
+    hf_verb verb = client->vt->get != NULL ? HF_GET : HF_LIST;
+    connecting *c = hf__zalloc(&client->engine->allocator, sizeof(*c));
+    if (c == NULL) return HF_ENOMEM;
+    c->cb = cb;
+    c->data = data;
+    hf_op_init(&c->op, verb, NULL, NULL);
+    c->op.space = verb == HF_GET ? HF_VALUES : HF_LEASES;
+    c->op.limit = 1;
+    c->op.keys = &c->key;
+    c->op.n_keys = 1;
+    hf__request_start(&c->request, client, &c->op, HF__AGAIN_NEVER, 0, on_connected, c);
+    return HF_OK;
+}
+
+uint32_t hf_client_caps(const hf_client *client) {
+    return client->vt->caps;
+}
+
+const char *hf_client_store(const hf_client *client) {
+    return client->vt->name;
+}

@@ -1,0 +1,636 @@
+/*
+ * One turn of the keeper reads its messages, looks for a stalled host, starts what is due and sleeps until
+ * the next thing is. A lease is in one of these states:
+ *
+ *   waiting   in `due` (by its next renewal) and in `leases`
+ *   busy      a renewal is under way; in `leases`
+ *   lost      in neither; in `drops` while its token is to be dropped
+ *
+ * and it leaves, whatever its state, when its owner has said so and no op of it is under way.
+ */
+#include "core/keeper.h"
+
+#include "util/alloc.h"
+#include "util/random.h"
+
+#include <assert.h>
+#include <signal.h>
+
+enum { JOIN = 1, LEAVE = 2, EXTEND = 4, DROP = 8 };     /* to the keeper, about a lease */
+enum { LOST = 1, LEFT = 2, EXTENDED = 4, RENEWED = 8 }; /* to the loop, about a lease */
+enum { CLOSE = 1, CLOSED = 2, WARNED = 4, STOP = 8, FLUSH = 16, PING = 32 }; /* others */
+enum { K_BUSY = 1, K_LOST = 2, K_LEAVING = 4, K_EXTEND = 8, K_DROP = 16, K_RETRY = 32 };
+
+#define PING_MIN_NS (25 * HF_NS_PER_MS)
+#define PING_MAX_NS (5000 * HF_NS_PER_MS)
+#define TOGETHER_NS (2 * HF_NS_PER_MS) /* renewals this close to due go along */
+#define LATE_MS 5                      /* what is left before max_hold and not worth a renewal */
+
+typedef struct job {
+    hf_op op;
+    hf__keeper *keeper;
+    hf__lease *lease;
+    uint64_t sent_ns;
+    uint64_t ttl_ms;
+    struct job *next;
+} job;
+
+struct hf__keeper {
+    hf__keeper_env env;
+    uv_thread_t thread;
+    uv_loop_t loop;
+    hf__mailbox mailbox;
+    hf__timers timers;
+    hf__timer tick;
+
+    hf__heap due;
+    hf__node leases;
+    hf__node drops;
+    uint32_t dropping; /* leases with K_DROP */
+
+    job jobs[HF__KEEPER_JOBS];
+    job *free_jobs;
+    hf__op_list chain; /* ops of one link and verb, about to be submitted */
+    hf_store *chain_store;
+
+    hf__msg ping; /* to the loop, which answers by reading it */
+    _Atomic bool ping_answered;
+    uint64_t pinged_ns;
+    uint64_t min_stall_ns;
+
+    hf__msg stop;
+    hf__msg flush;
+    uv_mutex_t flush_mutex;
+    uv_cond_t flush_cond;
+    bool flush_wanted; /* the keeper's */
+    bool flushed;      /* under flush_mutex */
+};
+
+static uint64_t now_of(const hf__keeper *keeper) {
+    return hf__now_ns(keeper->env.clock);
+}
+
+static void tell(hf__keeper *keeper, hf__lease *lease, uint32_t bits) {
+    hf__mailbox_post(keeper->env.loop_mailbox, &lease->to_loop, bits, 0);
+}
+
+/* ---------------------------------------------------------------- links */
+
+static void on_warning(void *data, const hf_error *error) {
+    hf__link *link = data;
+    uv_mutex_lock(&link->mutex);
+    link->warning = *error;
+    uv_mutex_unlock(&link->mutex);
+    hf__mailbox_post(link->keeper->env.loop_mailbox, &link->to_loop, WARNED, 0);
+}
+
+static void on_opened(hf_op *op) {
+    if (op->error.code != HF_OK) on_warning(op->data, &op->error);
+    hf_op_reset(op);
+}
+
+/* The link's instance, made when first needed; NULL while memory is out. */
+static hf_store *link_store(hf__keeper *keeper, hf__link *link) {
+    if (link->store != NULL) return link->store;
+    hf_error error;
+    link->env.loop = &keeper->loop;
+    link->env.scope = NULL;
+    link->env.blocking = true;
+    link->env.warn = on_warning;
+    link->env.warn_data = link;
+    link->store = hf__store_new(link->vt, &link->env, &error);
+    if (link->store == NULL) return NULL;
+    hf_op_init(&link->open_op, HF_OPEN, on_opened, link);
+    hf__store_submit(link->store, &link->open_op);
+    return link->store;
+}
+
+static void on_closed(hf_op *op) {
+    hf__link *link = op->data;
+    hf_op_reset(op);
+    hf__store_free(link->store);
+    link->store = NULL;
+    hf__mailbox_post(link->keeper->env.loop_mailbox, &link->to_loop, CLOSED, 0);
+}
+
+static void link_close(hf__msg *msg, uint32_t bits) {
+    hf__link *link = hf__of(msg, hf__link, to_keeper);
+    (void)bits;
+    if (link->store == NULL) {
+        hf__mailbox_post(link->keeper->env.loop_mailbox, &link->to_loop, CLOSED, 0);
+        return;
+    }
+    hf_op_init(&link->close_op, HF_CLOSE, on_closed, link);
+    hf__store_submit(link->store, &link->close_op);
+}
+
+static void link_news(hf__msg *msg, uint32_t bits) {
+    hf__link *link = hf__of(msg, hf__link, to_loop);
+    if (bits & WARNED) {
+        hf_error warning;
+        uv_mutex_lock(&link->mutex);
+        warning = link->warning;
+        uv_mutex_unlock(&link->mutex);
+        link->warned(link, &warning);
+    }
+    if (bits & CLOSED) link->closed(link);
+}
+
+int hf__link_init(hf__link *link) {
+    hf__msg_init(&link->to_keeper, link_close);
+    hf__msg_init(&link->to_loop, link_news);
+    return uv_mutex_init(&link->mutex);
+}
+
+void hf__link_fini(hf__link *link) {
+    uv_mutex_destroy(&link->mutex);
+}
+
+/* ---------------------------------------------------------------- ops */
+
+static void submit_chain(hf__keeper *keeper) {
+    if (keeper->chain.first == NULL) return;
+    hf_op *ops = keeper->chain.first;
+    keeper->chain = (hf__op_list){0};
+    hf__store_submit(keeper->chain_store, ops);
+}
+
+static void on_job(hf_op *op);
+
+/* Starts `verb` for the lease; the caller has seen that a job is free and the store is there. */
+static void start_job(hf__keeper *keeper, hf__lease *lease, hf_verb verb, uint64_t ttl_ms,
+                      uint64_t now) {
+    job *j = keeper->free_jobs;
+    keeper->free_jobs = j->next;
+    hf_op_init(&j->op, verb, on_job, j);
+    j->op.space = lease->space;
+    j->op.keys = lease->keys;
+    j->op.n_keys = lease->n_keys;
+    j->op.token = lease->token;
+    j->op.ttl_ms = ttl_ms;
+    j->lease = lease;
+    j->sent_ns = now;
+    j->ttl_ms = ttl_ms;
+    lease->flags |= K_BUSY;
+    hf_op *last = keeper->chain.last;
+    if (last != NULL && (last->verb != verb || keeper->chain_store != lease->link->store))
+        submit_chain(keeper);
+    keeper->chain_store = lease->link->store;
+    hf__op_push(&keeper->chain, &j->op);
+}
+
+/* A claim is not dropped but left to lapse: dropping it would let another run start the operation while
+ * this one may still be at work. */
+static bool can_drop(const hf__lease *lease) {
+    return lease->space == HF_LEASES;
+}
+
+static void leave(hf__keeper *keeper, hf__lease *lease) {
+    hf__heap_remove(&keeper->due, &lease->due);
+    hf__list_remove(&lease->list);
+    tell(keeper, lease, LEFT);
+}
+
+static void wait_until(hf__keeper *keeper, hf__lease *lease, uint64_t at_ns) {
+    hf__heap_remove(&keeper->due, &lease->due);
+    lease->due.at = at_ns;
+    hf__heap_insert(&keeper->due, &lease->due);
+}
+
+/* Puts a token that must go on the list of those to drop, once no op of it is under way. */
+static void want_drop(hf__keeper *keeper, hf__lease *lease) {
+    if (!(lease->flags & K_DROP)) keeper->dropping++;
+    lease->flags = (lease->flags | K_DROP) & ~(uint32_t)K_RETRY;
+    hf__heap_remove(&keeper->due, &lease->due);
+    hf__list_remove(&lease->list);
+    if (!(lease->flags & K_BUSY)) hf__list_push(&keeper->drops, &lease->list);
+}
+
+static void answer_extend(hf__keeper *keeper, hf__lease *lease, const hf_error *error) {
+    if (!(lease->flags & K_EXTEND)) return;
+    lease->flags &= ~(uint32_t)K_EXTEND;
+    lease->extend->done = error == NULL;
+    if (error != NULL) lease->extend->error = *error;
+    tell(keeper, lease, EXTENDED);
+}
+
+static void refuse_extend(hf__keeper *keeper, hf__lease *lease) {
+    hf_error error;
+    hf__error_set(&error, HF_ELOST, 0, NULL);
+    answer_extend(keeper, lease, &error);
+}
+
+static void lose(hf__keeper *keeper, hf__lease *lease, hf__loss why, bool drop) {
+    hf__lease_end(lease, why);
+    lease->flags |= K_LOST;
+    hf__heap_remove(&keeper->due, &lease->due);
+    hf__list_remove(&lease->list);
+    refuse_extend(keeper, lease);
+    tell(keeper, lease, LOST);
+    lease->due_ns = hf__add_ms(now_of(keeper), lease->ttl_ms); /* how long a drop is tried */
+    if (drop && can_drop(lease)) want_drop(keeper, lease);
+}
+
+static uint64_t retry_ms(const hf__lease *lease) {
+    uint64_t high = lease->ttl_ms / 10;
+    high = high > 1000 ? 1000 : high < 20 ? 20 : high;
+    return hf__random_between(high / 2, high);
+}
+
+/* The next renewal: a third of the time to live after the last, so that two more fit before the end. */
+static void plan(hf__keeper *keeper, hf__lease *lease, uint64_t sent_ns) {
+    uint64_t at = sent_ns + lease->ttl_ms * HF_NS_PER_MS / 3;
+    if (!lease->renew) at = HF_FOREVER;
+    wait_until(keeper, lease, at < lease->hold_end_ns ? at : lease->hold_end_ns);
+}
+
+static void on_kept(hf__keeper *keeper, hf__lease *lease, const job *j) {
+    uint64_t now = now_of(keeper);
+    if (j->op.error.code != HF_OK) {
+        answer_extend(keeper, lease, &j->op.error);
+        if (lease->renew)
+            wait_until(keeper, lease, now + retry_ms(lease) * HF_NS_PER_MS);
+        else
+            plan(keeper, lease, now);
+        return;
+    }
+    if (!j->op.applied) {
+        lose(keeper, lease, HF__LOSS_REFUSED, false);
+        return;
+    }
+    uint64_t bound = hf__lease_bound(j->sent_ns, j->ttl_ms);
+    bound = bound < lease->hold_end_ns ? bound : lease->hold_end_ns;
+    if (!hf__lease_grow(lease, bound, now)) {
+        lose(keeper, lease, HF__LOSS_DEADLINE, true);
+        return;
+    }
+    answer_extend(keeper, lease, NULL);
+    if (atomic_load(lease->link->renewals)) tell(keeper, lease, RENEWED);
+    plan(keeper, lease, j->sent_ns);
+}
+
+static void drop_over(hf__keeper *keeper, hf__lease *lease) {
+    keeper->dropping--;
+    lease->flags &= ~(uint32_t)K_DROP;
+}
+
+static void drop_later(hf__keeper *keeper, hf__lease *lease, uint64_t now) {
+    drop_over(keeper, lease);
+    lease->flags |= K_RETRY;
+    wait_until(keeper, lease, now + retry_ms(lease) * HF_NS_PER_MS);
+}
+
+/* A drop that failed is tried again as long as the store may still hold the lease. */
+static void on_dropped(hf__keeper *keeper, hf__lease *lease, const job *j) {
+    uint64_t now = now_of(keeper);
+    if (j->op.error.code != HF_OK && now < lease->due_ns)
+        drop_later(keeper, lease, now);
+    else
+        drop_over(keeper, lease);
+}
+
+static void on_job(hf_op *op) {
+    job *j = op->data;
+    hf__keeper *keeper = j->keeper;
+    hf__lease *lease = j->lease;
+    lease->flags &= ~(uint32_t)K_BUSY;
+    if (op->verb == HF_DROP)
+        on_dropped(keeper, lease, j);
+    else if (!(lease->flags & (K_LOST | K_LEAVING | K_DROP)))
+        on_kept(keeper, lease, j);
+    else if (lease->flags & K_DROP)
+        want_drop(keeper, lease);
+    if ((lease->flags & K_LEAVING) && !(lease->flags & (K_DROP | K_RETRY))) leave(keeper, lease);
+    hf_op_reset(op);
+    j->next = keeper->free_jobs;
+    keeper->free_jobs = j;
+    hf__timer_start(&keeper->timers, &keeper->tick, 0);
+}
+
+/* ---------------------------------------------------------------- a turn */
+
+static void renew(hf__keeper *keeper, hf__lease *lease, uint64_t now) {
+    uint64_t ttl_ms = lease->ttl_ms;
+    if (!hf__lease_live(lease, now)) {
+        bool over = now >= lease->hold_end_ns;
+        lose(keeper, lease, over ? HF__LOSS_HOLD : HF__LOSS_DEADLINE, true);
+        return;
+    }
+    if (lease->hold_end_ns != HF_FOREVER) {
+        uint64_t left_ms = (lease->hold_end_ns - now) / HF_NS_PER_MS;
+        ttl_ms = left_ms < ttl_ms ? left_ms : ttl_ms;
+        if (ttl_ms < LATE_MS) {
+            hf_error error;
+            hf__error_set(&error, HF_ELOST, 0, "the lock has reached its longest hold (maxHold)");
+            answer_extend(keeper, lease, &error);
+            wait_until(keeper, lease, lease->hold_end_ns + TOGETHER_NS + HF_NS_PER_MS);
+            return;
+        }
+    }
+    if (link_store(keeper, lease->link) == NULL) {
+        wait_until(keeper, lease, now + retry_ms(lease) * HF_NS_PER_MS);
+        return;
+    }
+    /* The store may shorten before its answer comes, so the deadline shortens first. */
+    hf__lease_shrink(lease, hf__lease_bound(now, ttl_ms));
+    start_job(keeper, lease, HF_KEEP, ttl_ms, now);
+}
+
+static void start_due(hf__keeper *keeper, uint64_t now) {
+    hf__heap_node *min;
+    while (keeper->free_jobs != NULL && (min = hf__heap_min(&keeper->due)) != NULL) {
+        if (min->at > now + TOGETHER_NS) return;
+        hf__lease *lease = hf__of(min, hf__lease, due);
+        hf__heap_remove(&keeper->due, min);
+        if (lease->flags & K_RETRY)
+            want_drop(keeper, lease);
+        else
+            renew(keeper, lease, now);
+    }
+}
+
+static void start_drops(hf__keeper *keeper, uint64_t now) {
+    while (keeper->free_jobs != NULL && !hf__list_empty(&keeper->drops)) {
+        hf__lease *lease = hf__of(hf__list_pop(&keeper->drops), hf__lease, list);
+        if (link_store(keeper, lease->link) == NULL) {
+            drop_later(keeper, lease, now);
+            continue;
+        }
+        start_job(keeper, lease, HF_DROP, 0, now);
+    }
+    if (keeper->flush_wanted && keeper->dropping == 0) {
+        keeper->flush_wanted = false;
+        uv_mutex_lock(&keeper->flush_mutex);
+        keeper->flushed = true;
+        uv_cond_signal(&keeper->flush_cond);
+        uv_mutex_unlock(&keeper->flush_mutex);
+    }
+}
+
+/* Ends the leases for which the loop has been stuck too long, and finds the next to look at. */
+static void end_stalled(hf__keeper *keeper, uint64_t stuck_ns) {
+    uint64_t least = HF_FOREVER;
+    hf__node *next;
+    for (hf__node *node = keeper->leases.next; node != &keeper->leases; node = next) {
+        hf__lease *lease = hf__of(node, hf__lease, list);
+        next = node->next;
+        uint64_t limit = hf__add_ms(0, lease->max_stall_ms);
+        if (stuck_ns >= limit)
+            lose(keeper, lease, HF__LOSS_STALL, true);
+        else if (limit < least)
+            least = limit;
+    }
+    keeper->min_stall_ns = least;
+}
+
+static uint64_t ping_interval(const hf__keeper *keeper) {
+    uint64_t interval = keeper->min_stall_ns / 8;
+    interval = interval < PING_MIN_NS ? PING_MIN_NS : interval;
+    return interval > PING_MAX_NS ? PING_MAX_NS : interval;
+}
+
+/* A loop that sleeps answers at once; only a ping without an answer is a stall. Returns when to look next. */
+static uint64_t watch_loop(hf__keeper *keeper, uint64_t now) {
+    if (hf__list_empty(&keeper->leases)) keeper->min_stall_ns = HF_FOREVER;
+    if (keeper->min_stall_ns == HF_FOREVER) return HF_FOREVER;
+    if (!atomic_load(&keeper->ping_answered)) {
+        if (now - keeper->pinged_ns >= keeper->min_stall_ns)
+            end_stalled(keeper, now - keeper->pinged_ns);
+        if (keeper->min_stall_ns == HF_FOREVER) return HF_FOREVER;
+        return keeper->pinged_ns + keeper->min_stall_ns;
+    }
+    uint64_t at = keeper->pinged_ns + ping_interval(keeper);
+    if (now < at) return at;
+    atomic_store(&keeper->ping_answered, false);
+    keeper->pinged_ns = now;
+    hf__mailbox_post(keeper->env.loop_mailbox, &keeper->ping, PING, 0);
+    return now + ping_interval(keeper);
+}
+
+static void on_pong(hf__msg *msg, uint32_t bits) {
+    hf__keeper *keeper = hf__of(msg, hf__keeper, ping);
+    (void)bits;
+    atomic_store(&keeper->ping_answered, true);
+}
+
+static void turn(hf__keeper *keeper) {
+    uint64_t next;
+    do {
+        hf__mailbox_read(&keeper->mailbox);
+        uint64_t now = now_of(keeper);
+        next = watch_loop(keeper, now);
+        start_due(keeper, now);
+        start_drops(keeper, now);
+        submit_chain(keeper);
+        hf__heap_node *min = hf__heap_min(&keeper->due);
+        /* Without a free job there is nothing to wake for: an answer starts the next turn. */
+        if (min != NULL && keeper->free_jobs != NULL && min->at < next) next = min->at;
+        hf__timer_start(&keeper->timers, &keeper->tick, next);
+    } while (!hf__mailbox_sleep(&keeper->mailbox, next));
+}
+
+static void on_tick(hf__timer *timer) {
+    turn(hf__of(timer, hf__keeper, tick));
+}
+
+static void on_wake(hf__mailbox *mailbox) {
+    turn(hf__of(mailbox, hf__keeper, mailbox));
+}
+
+/* ---------------------------------------------------------------- messages about leases */
+
+static void lease_news(hf__msg *msg, uint32_t bits) {
+    hf__lease *lease = hf__of(msg, hf__lease, to_loop);
+    if (bits & RENEWED) lease->link->renewed(lease->link, lease);
+    if (bits & EXTENDED) {
+        hf__extend *extend = lease->extend;
+        lease->extend = NULL;
+        lease->on_extended(lease, extend);
+    }
+    if (bits & LOST) lease->on_lost(lease, (hf__loss)atomic_load(&lease->loss));
+    if (bits & LEFT) lease->on_left(lease);
+}
+
+static void take_up(hf__keeper *keeper, hf__lease *lease) {
+    lease->flags = 0;
+    hf__list_push(&keeper->leases, &lease->list);
+    wait_until(keeper, lease, lease->renew ? lease->due_ns : HF_FOREVER);
+    uint64_t stall_ns = hf__add_ms(0, lease->max_stall_ms);
+    if (stall_ns < keeper->min_stall_ns) keeper->min_stall_ns = stall_ns;
+}
+
+static void order_extend(hf__keeper *keeper, hf__lease *lease, uint64_t now) {
+    lease->flags |= K_EXTEND;
+    if (lease->flags & K_LOST) {
+        refuse_extend(keeper, lease);
+        return;
+    }
+    lease->ttl_ms = lease->extend->ttl_ms;
+    if (!(lease->flags & K_BUSY)) wait_until(keeper, lease, now);
+}
+
+static void lease_order(hf__msg *msg, uint32_t bits) {
+    hf__lease *lease = hf__of(msg, hf__lease, to_keeper);
+    hf__keeper *keeper = lease->link->keeper;
+    uint64_t now = now_of(keeper);
+    if (bits & JOIN) take_up(keeper, lease);
+    if (bits & EXTEND) order_extend(keeper, lease, now);
+    if (!(bits & (DROP | LEAVE))) return;
+    lease->flags |= K_LEAVING;
+    refuse_extend(keeper, lease);
+    if ((bits & DROP) && can_drop(lease)) {
+        lease->due_ns = hf__add_ms(now, lease->ttl_ms); /* how long it is tried */
+        want_drop(keeper, lease);
+    } else if (!(lease->flags & (K_BUSY | K_DROP | K_RETRY))) {
+        leave(keeper, lease);
+    }
+}
+
+void hf__lease_init(hf__lease *lease) {
+    hf__list_init(&lease->node);
+    hf__list_init(&lease->list);
+    hf__msg_init(&lease->to_keeper, lease_order);
+    hf__msg_init(&lease->to_loop, lease_news);
+}
+
+void hf__keeper_join(hf__keeper *keeper, hf__lease *lease, uint64_t ttl_ms, uint64_t sent_ns) {
+    assert(!lease->joined && lease->link->keeper == keeper);
+    lease->joined = true;
+    lease->ttl_ms = ttl_ms;
+    lease->due_ns = sent_ns + ttl_ms * HF_NS_PER_MS / 3;
+    /* The first renewal or the first look for a stall, whichever is sooner. */
+    uint64_t look_ns = hf__add_ms(sent_ns, lease->max_stall_ms / 8);
+    uint64_t due_ns = lease->due_ns < look_ns ? lease->due_ns : look_ns;
+    hf__mailbox_post(&keeper->mailbox, &lease->to_keeper, JOIN, due_ns);
+}
+
+bool hf__keeper_leave(hf__keeper *keeper, hf__lease *lease) {
+    assert(lease->joined);
+    if (hf__mailbox_recall(&keeper->mailbox, &lease->to_keeper, JOIN)) {
+        lease->joined = false;
+        return true;
+    }
+    hf__mailbox_post(&keeper->mailbox, &lease->to_keeper, LEAVE, 0);
+    return false;
+}
+
+void hf__keeper_extend(hf__keeper *keeper, hf__lease *lease, hf__extend *extend) {
+    lease->extend = extend;
+    hf__mailbox_post(&keeper->mailbox, &lease->to_keeper, EXTEND, 0);
+}
+
+void hf__keeper_drop(hf__keeper *keeper, hf__lease *lease) {
+    hf__mailbox_post(&keeper->mailbox, &lease->to_keeper, DROP, 0);
+}
+
+/* ---------------------------------------------------------------- life */
+
+static void on_flush(hf__msg *msg, uint32_t bits) {
+    hf__keeper *keeper = hf__of(msg, hf__keeper, flush);
+    (void)bits;
+    keeper->flush_wanted = true;
+}
+
+void hf__keeper_flush(hf__keeper *keeper, uint64_t timeout_ms) {
+    uint64_t until = uv_hrtime() + timeout_ms * HF_NS_PER_MS;
+    uv_mutex_lock(&keeper->flush_mutex);
+    keeper->flushed = false;
+    uv_mutex_unlock(&keeper->flush_mutex);
+    hf__mailbox_post(&keeper->mailbox, &keeper->flush, FLUSH, 0);
+    uv_mutex_lock(&keeper->flush_mutex);
+    for (uint64_t now = uv_hrtime(); !keeper->flushed && now < until; now = uv_hrtime())
+        if (uv_cond_timedwait(&keeper->flush_cond, &keeper->flush_mutex, until - now) != 0) break;
+    uv_mutex_unlock(&keeper->flush_mutex);
+}
+
+static void on_stop(hf__msg *msg, uint32_t bits) {
+    hf__keeper *keeper = hf__of(msg, hf__keeper, stop);
+    (void)bits;
+    assert(hf__list_empty(&keeper->leases));
+    hf__timers_close(&keeper->timers, NULL, NULL);
+    hf__mailbox_close(&keeper->mailbox, NULL, NULL);
+}
+
+static void thread_main(void *arg) {
+    hf__keeper *keeper = arg;
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, NULL); /* the host's handlers run on the host's threads */
+    uv_run(&keeper->loop, UV_RUN_DEFAULT);
+}
+
+void hf__keeper_close_link(hf__keeper *keeper, hf__link *link) {
+    assert(link->keeper == keeper);
+    hf__mailbox_post(&keeper->mailbox, &link->to_keeper, CLOSE, 0);
+}
+
+static void init_state(hf__keeper *keeper, const hf__keeper_env *env) {
+    keeper->env = *env;
+    keeper->tick.fire = on_tick;
+    keeper->min_stall_ns = HF_FOREVER;
+    atomic_init(&keeper->ping_answered, true);
+    hf__list_init(&keeper->leases);
+    hf__list_init(&keeper->drops);
+    hf__msg_init(&keeper->ping, on_pong);
+    hf__msg_init(&keeper->stop, on_stop);
+    hf__msg_init(&keeper->flush, on_flush);
+    for (int i = HF__KEEPER_JOBS - 1; i >= 0; i--) {
+        keeper->jobs[i].keeper = keeper;
+        keeper->jobs[i].next = keeper->free_jobs;
+        keeper->free_jobs = &keeper->jobs[i];
+    }
+}
+
+/* Loop, handles and thread; undone in reverse when one cannot be had. */
+static int start_thread(hf__keeper *keeper) {
+    int rc = uv_loop_init(&keeper->loop);
+    if (rc != 0) return rc;
+    rc = hf__timers_init(&keeper->timers, &keeper->loop, keeper->env.clock, NULL);
+    if (rc == 0) {
+        rc = hf__mailbox_init(&keeper->mailbox, &keeper->loop, NULL, on_wake);
+        if (rc == 0) {
+            uv_ref((uv_handle_t *)&keeper->mailbox.async); /* its life is the thread's */
+            rc = uv_thread_create(&keeper->thread, thread_main, keeper);
+            if (rc == 0) return 0;
+            hf__mailbox_close(&keeper->mailbox, NULL, NULL);
+        }
+        hf__timers_close(&keeper->timers, NULL, NULL);
+        uv_run(&keeper->loop, UV_RUN_DEFAULT);
+    }
+    uv_loop_close(&keeper->loop);
+    return rc;
+}
+
+static void free_keeper(hf__keeper *keeper) {
+    uv_cond_destroy(&keeper->flush_cond);
+    uv_mutex_destroy(&keeper->flush_mutex);
+    hf__free(keeper->env.allocator, keeper);
+}
+
+hf_code hf__keeper_start(const hf__keeper_env *env, hf__keeper **out, hf_error *error) {
+    hf__keeper *keeper = hf__zalloc(env->allocator, sizeof(*keeper));
+    if (keeper == NULL) return hf__error_set(error, HF_ENOMEM, 0, NULL);
+    init_state(keeper, env);
+    if (uv_mutex_init(&keeper->flush_mutex) != 0 || uv_cond_init(&keeper->flush_cond) != 0) {
+        hf__free(env->allocator, keeper);
+        return hf__error_set(error, HF_EIO, 0, "no mutex could be made");
+    }
+    int rc = start_thread(keeper);
+    if (rc != 0) {
+        free_keeper(keeper);
+        return hf__error_native(error, rc == UV_ENOMEM ? HF_ENOMEM : HF_EIO, 0, rc,
+                                "the thread that renews locks could not be started: %s",
+                                uv_strerror(rc));
+    }
+    *out = keeper;
+    return HF_OK;
+}
+
+void hf__keeper_stop(hf__keeper *keeper) {
+    hf__mailbox_post(&keeper->mailbox, &keeper->stop, STOP, 0);
+    uv_thread_join(&keeper->thread);
+    int rc = uv_loop_close(&keeper->loop);
+    assert(rc == 0);
+    (void)rc;
+    free_keeper(keeper);
+}

@@ -1,0 +1,329 @@
+#include "prim/client.h"
+
+#include "util/alloc.h"
+#include "util/random.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define SWEEP_ROWS 512
+#define SWEEP_MIN_MS 30000
+#define SWEEP_MAX_MS 90000
+
+/* ---------------------------------------------------------------- small things */
+
+hf_code hf__check_key(hf_slice key, hf_error *error) {
+    if (key.len == 0 || key.len > HF_KEY_MAX)
+        return hf__error_set(error, HF_EINVAL, 0, "a key has 1 to %d bytes; this one has %zu",
+                             HF_KEY_MAX, key.len);
+    if (memchr(key.data, 0, key.len) != NULL)
+        return hf__error_set(error, HF_EINVAL, 0, "a key cannot contain a NUL byte");
+    return HF_OK;
+}
+
+uint64_t hf__backoff_ms(uint32_t tries, uint64_t base_ms) {
+    uint64_t high = tries > 10 ? 2000 : base_ms << tries;
+    high = high > 2000 ? 2000 : high;
+    return hf__random_between(high / 2, high);
+}
+
+hf_code hf__client_accepts(const hf_client *client, hf_error *error) {
+    if (client->phase == HF__OPEN) return HF_OK;
+    return hf__error_set(error, HF_ECLOSED, 0, NULL);
+}
+
+hf_code hf__client_need_keeper(hf_client *client, hf_error *error) {
+    return hf__engine_need_keeper(client->engine, error);
+}
+
+/* ---------------------------------------------------------------- submitting */
+
+static void sweep_later(hf_client *client, uint64_t ms) {
+    if (client->phase == HF__OPEN)
+        hf__client_timer(client, &client->sweep_timer, hf__add_ms(hf__client_now(client), ms));
+}
+
+/* Old rows go a few at a time, now and then, so that no request ever waits long behind it. */
+static void on_swept(hf_op *op) {
+    hf_client *client = op->data;
+    bool more = op->error.code == HF_OK && op->swept >= SWEEP_ROWS;
+    hf_op_reset(op);
+    client->sweeping = false;
+    sweep_later(client, more ? 100 : hf__random_between(SWEEP_MIN_MS, SWEEP_MAX_MS));
+    hf__client_unhold(client);
+}
+
+static void on_sweep_due(hf__timer *timer) {
+    hf_client *client = hf__of(timer, hf_client, sweep_timer);
+    hf_op_init(&client->sweep_op, HF_SWEEP, on_swept, client);
+    client->sweep_op.limit = SWEEP_ROWS;
+    client->sweeping = true;
+    hf__client_hold(client);
+    hf__client_submit(client, &client->sweep_op);
+}
+
+static void on_opened(hf_op *op) {
+    hf_client *client = op->data;
+    hf_op_reset(op);
+    hf__client_unhold(client);
+}
+
+void hf__client_submit(hf_client *client, hf_op *op) {
+    if (!client->opened) {
+        client->opened = true;
+        hf_op_init(&client->open_op, HF_OPEN, on_opened, client);
+        hf__client_hold(client);
+        hf__store_submit(client->store, &client->open_op);
+        if (client->vt->sweep != NULL)
+            sweep_later(client, hf__random_between(SWEEP_MIN_MS, SWEEP_MAX_MS));
+    }
+    op->next = NULL;
+    hf__store_submit(client->store, op);
+}
+
+/* ---------------------------------------------------------------- open */
+
+static void on_warning(void *data, const hf_error *error) {
+    hf_client *client = data;
+    hf__engine_warn(client->engine, client, error);
+}
+
+static void on_link_warning(hf__link *link, const hf_error *error) {
+    on_warning(hf__of(link, hf_client, link), error);
+}
+
+static void on_renewed(hf__link *link, const hf__lease *lease) {
+    hf_client *client = hf__of(link, hf_client, link);
+    hf_engine *engine = client->engine;
+    hf_event event = {.kind = HF_EVENT_RENEWED, .client = client, .token = lease->token};
+    if (engine->event != NULL) engine->event(engine->event_data, &event);
+}
+
+static void close_at_once(hf__member *member);
+static void on_close_timer(hf__timer *timer);
+static void on_link_closed(hf__link *link);
+
+/* A parameter that the store does not know is refused: nothing is accepted and ignored. */
+static hf_code check_params(const hf_store_vtable *vt, const hf__url *url, hf_error *error) {
+    for (size_t i = 0; i < url->n_params; i++) {
+        hf_slice name = url->params[i].name;
+        const char *p = vt->params;
+        while (p != NULL && *p != '\0') {
+            size_t n = strcspn(p, " ");
+            if (n == name.len && memcmp(p, name.data, n) == 0) break;
+            p += n + (p[n] == ' ');
+        }
+        if (p == NULL || *p == '\0')
+            return hf__error_set(error, HF_EINVAL, 0,
+                                 "the %s store has no parameter \"%.*s\"; it takes: %s", vt->name,
+                                 hf__shown(name), name.data,
+                                 vt->params != NULL && *vt->params ? vt->params : "none");
+    }
+    return HF_OK;
+}
+
+static void release_parts(hf_client *client) {
+    const hf_allocator *allocator = &client->engine->allocator;
+    if (client->store != NULL) hf__store_free(client->store);
+    if (client->shared.fini != NULL) client->shared.fini(&client->shared);
+    hf__attempts_free(client);
+    hf__map_fini(&client->queues);
+    hf__link_fini(&client->link);
+    uv_mutex_destroy(&client->shared.lock);
+    hf__url_free(&client->url, allocator);
+    hf__free(allocator, client);
+}
+
+static void init_lists(hf_client *client) {
+    hf__list_init(&client->waiting);
+    hf__list_init(&client->holding);
+    hf__list_init(&client->requests);
+    hf__list_init(&client->undos);
+    hf__map_init(&client->queues, &client->engine->allocator);
+    client->sweep_timer.fire = on_sweep_due;
+    client->close_timer.fire = on_close_timer;
+    client->member.close = close_at_once;
+}
+
+static int init_link(hf_client *client) {
+    hf_engine *engine = client->engine;
+    client->shared.allocator = &engine->allocator;
+    client->link = (hf__link){.vt = client->vt,
+                              .closed = on_link_closed,
+                              .warned = on_link_warning,
+                              .renewed = on_renewed,
+                              .renewals = &engine->renewals,
+                              .env = {.allocator = &engine->allocator,
+                                      .clock = &engine->clock,
+                                      .url = &client->url,
+                                      .shared = &client->shared}};
+    int rc = uv_mutex_init(&client->shared.lock);
+    if (rc != 0) return rc;
+    rc = hf__link_init(&client->link);
+    if (rc != 0) uv_mutex_destroy(&client->shared.lock);
+    return rc;
+}
+
+hf_code hf__client_new(hf_engine *engine, const hf_store_vtable *vt, hf__url *url, hf_client **out,
+                       hf_error *error) {
+    hf_client *client = NULL;
+    hf_code code = check_params(vt, url, error);
+    if (code == HF_OK) {
+        client = hf__zalloc(&engine->allocator, sizeof(*client));
+        if (client == NULL) code = hf__error_set(error, HF_ENOMEM, 0, NULL);
+    }
+    if (code != HF_OK) {
+        hf__url_free(url, &engine->allocator);
+        return code;
+    }
+    client->engine = engine;
+    client->vt = vt;
+    client->url = *url;
+    init_lists(client);
+    int rc = init_link(client);
+    if (rc != 0) {
+        hf__url_free(&client->url, &engine->allocator);
+        hf__free(&engine->allocator, client);
+        return hf__error_native(error, HF_EIO, 0, rc, "no mutex could be made");
+    }
+    hf__store_env env = client->link.env;
+    env.loop = engine->loop;
+    env.scope = &engine->scope;
+    env.warn = on_warning;
+    env.warn_data = client;
+    client->store = hf__store_new(vt, &env, error);
+    if (client->store == NULL) {
+        code = error->code;
+        release_parts(client);
+        return code;
+    }
+    hf__engine_add(engine, &client->member);
+    *out = client;
+    return HF_OK;
+}
+
+/* ---------------------------------------------------------------- close */
+
+/* Closing goes in steps, each from a timer or an answer, so that no callback runs inside a call:
+ *
+ *   draining    waiters have ended; holders and what is under way may finish, until the time is up
+ *   forcing     what is held is lost; its drops are under way
+ *   unlinking   the keeper closes its instance
+ *   closing     ours closes
+ */
+static void step(hf_client *client) {
+    if (client->phase != HF__OPEN && !hf__timer_active(&client->close_timer))
+        hf__client_timer(client, &client->close_timer, 0);
+}
+
+static bool is_idle(const hf_client *client) {
+    return client->pending == 0 && hf__list_empty(&client->holding);
+}
+
+void hf__client_begin(hf_client *client) {
+    client->pending++;
+    hf__engine_ref(client->engine);
+}
+
+void hf__client_hold(hf_client *client) {
+    client->pending++;
+}
+
+void hf__client_unhold(hf_client *client) {
+    assert(client->pending > 0);
+    client->pending--;
+    if (client->phase != HF__OPEN && is_idle(client))
+        hf__client_timer(client, &client->close_timer, 0);
+}
+
+void hf__client_end(hf_client *client) {
+    hf__engine_unref(client->engine);
+    hf__client_unhold(client);
+}
+
+static void stop_all(hf__node *list) {
+    /* A stop may end others of the list too: begin again each time. */
+    hf__node *node;
+    while ((node = hf__list_pop(list)) != NULL) {
+        hf__waiter *waiter = hf__of(node, hf__waiter, node);
+        waiter->stop(waiter);
+    }
+}
+
+static void on_store_closed(hf_op *op) {
+    hf_client *client = op->data;
+    hf_engine *engine = client->engine;
+    void (*closed)(void *data) = client->closed;
+    void *closed_data = client->closed_data;
+    hf__member member;
+    hf_op_reset(op);
+    hf__timer_stop(&engine->timers, &client->close_timer);
+    hf__timer_stop(&engine->timers, &client->sweep_timer);
+    hf__list_remove(&client->member.node);
+    hf__list_init(&member.node);
+    release_parts(client);
+    hf__engine_unref(engine);
+    if (closed != NULL) closed(closed_data);
+    hf__engine_remove(engine, &member);
+}
+
+static void close_store(hf_client *client) {
+    client->phase = HF__CLOSING;
+    hf_op_init(&client->close_op, HF_CLOSE, on_store_closed, client);
+    if (client->opened)
+        hf__store_submit(client->store, &client->close_op);
+    else
+        on_store_closed(&client->close_op);
+}
+
+static void on_link_closed(hf__link *link) {
+    close_store(hf__of(link, hf_client, link));
+}
+
+static void force(hf_client *client) {
+    client->phase = HF__FORCING;
+    stop_all(&client->requests);
+    stop_all(&client->holding);
+    hf__undo_stop_all(client);
+}
+
+static void on_close_timer(hf__timer *timer) {
+    hf_client *client = hf__of(timer, hf_client, close_timer);
+    uint64_t now = hf__client_now(client);
+    if (client->phase == HF__DRAINING) {
+        stop_all(&client->waiting);
+        if (!is_idle(client) && now < client->close_until_ns) {
+            hf__client_timer(client, timer, client->close_until_ns);
+            return;
+        }
+        force(client);
+    }
+    if (client->phase != HF__FORCING || !is_idle(client)) return;
+    client->phase = HF__UNLINKING;
+    if (client->link.keeper != NULL)
+        hf__keeper_close_link(client->link.keeper, &client->link);
+    else
+        close_store(client);
+}
+
+void hf_client_close(hf_client *client, uint64_t timeout_ms, void (*cb)(void *data), void *data) {
+    uint64_t until = hf__add_ms(hf__client_now(client), timeout_ms);
+    if (client->phase != HF__OPEN) {
+        if (until < client->close_until_ns) {
+            client->close_until_ns = until;
+            if (client->phase == HF__DRAINING) hf__client_timer(client, &client->close_timer, 0);
+        }
+        return;
+    }
+    client->phase = HF__DRAINING;
+    client->close_until_ns = until;
+    client->closed = cb;
+    client->closed_data = data;
+    hf__timer_stop(&client->engine->timers, &client->sweep_timer);
+    hf__engine_ref(client->engine);
+    step(client);
+}
+
+static void close_at_once(hf__member *member) {
+    hf_client_close(hf__of(member, hf_client, member), 0, NULL, NULL);
+}
