@@ -42,7 +42,7 @@ void hf__engine_ref(hf_engine *engine);
 void hf__engine_unref(hf_engine *engine);
 
 void hf__engine_add(hf_engine *engine, hf__member *member);
-/* May free the engine, when it is closing and this was the last. */
+/* Begins the end of the engine, when it is closing and this was the last; it is freed in a later turn. */
 void hf__engine_remove(hf_engine *engine, hf__member *member);
 
 /* Starts the keeper if it is not there. */

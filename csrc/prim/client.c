@@ -255,16 +255,13 @@ static void on_store_closed(hf_op *op) {
     hf_engine *engine = client->engine;
     void (*closed)(void *data) = client->closed;
     void *closed_data = client->closed_data;
-    hf__member member;
     hf_op_reset(op);
     hf__timer_stop(&engine->timers, &client->close_timer);
     hf__timer_stop(&engine->timers, &client->sweep_timer);
-    hf__list_remove(&client->member.node);
-    hf__list_init(&member.node);
-    release_parts(client);
     hf__engine_unref(engine);
+    hf__engine_remove(engine, &client->member);
+    release_parts(client);
     if (closed != NULL) closed(closed_data);
-    hf__engine_remove(engine, &member);
 }
 
 static void close_store(hf_client *client) {

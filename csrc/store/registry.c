@@ -6,9 +6,7 @@
 
 const hf_store_vtable *const hf__stores[] = {
     &hf__memory_store,
-#ifdef HF__WITH_SQLITE
     &hf__sqlite_store,
-#endif
     NULL,
 };
 
