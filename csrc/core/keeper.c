@@ -24,7 +24,6 @@ enum { K_BUSY = 1, K_LOST = 2, K_LEAVING = 4, K_EXTEND = 8, K_DROP = 16, K_RETRY
 #define PING_MIN_NS (25 * HF_NS_PER_MS)
 #define PING_MAX_NS (5000 * HF_NS_PER_MS)
 #define TOGETHER_NS (2 * HF_NS_PER_MS) /* renewals this close to due go along */
-#define LATE_MS 5                      /* what is left before max_hold and not worth a renewal */
 
 typedef struct job {
     hf_op op;
@@ -310,30 +309,18 @@ static void on_job(hf_op *op) {
 /* ---------------------------------------------------------------- a turn */
 
 static void renew(hf__keeper *keeper, hf__lease *lease, uint64_t now) {
-    uint64_t ttl_ms = lease->ttl_ms;
     if (!hf__lease_live(lease, now)) {
         bool over = now >= lease->hold_end_ns;
         lose(keeper, lease, over ? HF__LOSS_HOLD : HF__LOSS_DEADLINE, true);
         return;
-    }
-    if (lease->hold_end_ns != HF_FOREVER) {
-        uint64_t left_ms = (lease->hold_end_ns - now) / HF_NS_PER_MS;
-        ttl_ms = left_ms < ttl_ms ? left_ms : ttl_ms;
-        if (ttl_ms < LATE_MS) {
-            hf_error error;
-            hf__error_set(&error, HF_ELOST, 0, "the lock has reached its longest hold (maxHold)");
-            answer_extend(keeper, lease, &error);
-            wait_until(keeper, lease, lease->hold_end_ns + TOGETHER_NS + HF_NS_PER_MS);
-            return;
-        }
     }
     if (link_store(keeper, lease->link) == NULL) {
         wait_until(keeper, lease, now + retry_ms(lease) * HF_NS_PER_MS);
         return;
     }
     /* The store may shorten before its answer comes, so the deadline shortens first. */
-    hf__lease_shrink(lease, hf__lease_bound(now, ttl_ms));
-    start_job(keeper, lease, HF_KEEP, ttl_ms, now);
+    hf__lease_shrink(lease, hf__lease_bound(now, lease->ttl_ms));
+    start_job(keeper, lease, HF_KEEP, lease->ttl_ms, now);
 }
 
 static void start_due(hf__keeper *keeper, uint64_t now) {

@@ -15,25 +15,26 @@
  * changes nothing for that op and does not disturb the others.
  *
  * Results. `error` set: it failed; HF_OUTCOME_UNKNOWN if it may have landed. Else `applied`, or `refused` says why
- * not. Outputs that a verb does not name are left as hf_op_init made them.
+ * not (get, list and sweep that did not fail are applied). Outputs that a verb does not name are left as hf_op_init made them.
  *
  * Leases (space HF_LEASES). Judged by the store's clock; a lease whose time is up does not exist.
  *  take  All keys or none, for `ttl_ms`. The admission rule, for each key: let H be its live holders (without
  *        this token and without `replace_token`) and L the least of their limits and op->limit; admitted if
  *        count(H) + 1 <= L, and, if op->limit > 1, no live intent mark of another token is on the key. A mark
- *        (HF_OP_INTENT, of a refused exclusive take) lives min(ttl_ms, 2 s), is renewed by the next refused attempt, and
- *        goes when its token is admitted or dropped. A take by a token that holds all keys already is that
+ *        (HF_OP_INTENT, of a refused exclusive take, on each of its keys) lives min(ttl_ms, 2 s), is renewed by the next refused attempt, and
+ *        goes when its token is admitted to the key or dropped from it. A take by a token that holds all keys already is that
  *        same take: applied, with its fence, its time set to at least ttl_ms; holding only some, with other
  *        keys, is HF_EINVAL. `replace_token`: applied only if that token holds exactly these keys
- *        exclusively; its lease ends in the same step. Result: `fence`, one number above all that any of the keys
+ *        exclusively, else HF_REFUSED_OWNER; its lease ends in the same step. Result: `fence`, one number above all that any of the keys
  *        has had (design section 5, rule 4). Refused HF_REFUSED_HELD: `left_ms` is the time until
  *        the first of those in the way lapses (intent marks count), `*holder` one of them, if asked for.
  *  keep  Sets the time left of all keys to `ttl_ms`, if all are still held by `token` and live, else HF_REFUSED_OWNER
  *        and nothing changes. With space HF_RECORDS: the claim's lease of the one key.
  *  drop  Ends the token's lease on those of the keys it holds. `applied` if it held all; else HF_REFUSED_OWNER.
- *        Removes the token's intent marks too.
+ *        Removes the token's intent marks on them too.
  *  list  Live holders in order of key, at most `limit` rows but never part of a key, of keys that start with
- *        keys[0] and sort after `value`; with HF_OP_EXACT of that key only. Needs HF_CAP_LIST.
+ *        keys[0] and sort after `value`; with HF_OP_EXACT of that key only. The first key is given whole even
+ *        if it is more than `limit`; no rows: there are no more. Needs HF_CAP_LIST.
  *
  * Entries (space HF_VALUES or HF_RECORDS; one key).
  *  get   `entry`, and `out` with the value. A missing, expired or deleted entry has present = false. An
@@ -41,7 +42,7 @@
  *  put   Sets value, format, owner token, `kept` (now + ttl_ms, 0 for ever; HF_OP_KEEP_TTL: unchanged) and with
  *        lease_ms > 0 makes it a claim for so long, else a plain or finished entry. Lands iff the condition
  *        holds and the fence is not older: `fence_key` non-empty is compared to the entry's remembered lock
- *        key (another: HF_REFUSED_FENCE_KEY) and fence (newer: HF_REFUSED_FENCE); if it lands both are
+ *        key (another: HF_REFUSED_FENCE_KEY) and fence (newer: HF_REFUSED_FENCE), before the condition is; if it lands both are
  *        remembered. A write without a fence leaves what is remembered. If the present entry's owner token is op->token (and the
  *        condition is not HF_IF_TOKEN on a claim), the put has landed before: applied again, with the
  *        version and attempt of then, nothing changed. `attempt`: 1, or one more than the lapsed claim's

@@ -126,7 +126,8 @@ static bool draw_token(hf_lock *lock) {
     return hf_token_random(&lock->lease.token);
 }
 
-static void on_mark_dropped(hf_op *op) {
+/* Nobody waits for this drop. */
+static void on_gone(hf_op *op) {
     hf__attempt_free(op->data);
 }
 
@@ -134,7 +135,7 @@ static void on_mark_dropped(hf_op *op) {
 static void drop_mark(hf_lock *lock) {
     if (!lock->marked) return;
     lock->marked = false;
-    hf__attempt *attempt = hf__attempt_new(lock, HF_DROP, on_mark_dropped);
+    hf__attempt *attempt = hf__attempt_new(lock, HF_DROP, on_gone);
     if (attempt != NULL) hf__client_submit(lock->client, &attempt->op);
 }
 
@@ -178,7 +179,6 @@ static void start_attempt(hf_lock *lock) {
     op->note = lock->note;
     op->who = (hf_slice){client->engine->who, strlen(client->engine->who)};
     op->holder = &attempt->holder;
-    if (lock->max_hold_ms < op->ttl_ms) op->ttl_ms = lock->max_hold_ms;
     /* Only readers in the way make a mark useful: an exclusive holder keeps readers out by itself. */
     if (lock->limit == 1 && lock->refused != NULL && lock->refused->holder.limit > 1) {
         op->flags |= HF_OP_INTENT;
@@ -290,6 +290,17 @@ static void loss_error(const hf_lock *lock, hf__loss why, hf_error *error) {
                   reasons[why == HF__LOSS_NONE ? HF__LOSS_DEADLINE : why]);
 }
 
+/* Lets a lost lease go. What the store may still have is dropped: by the keeper, where it knows the lease (it
+ * already has where it was the one to end it), else from here. */
+static void end_lost(hf_lock *lock, hf__loss why) {
+    bool ours = why == HF__LOSS_DEADLINE || why == HF__LOSS_HOLD || why == HF__LOSS_CLOSED;
+    hf__attempt *attempt = NULL;
+    if (ours && !lock->lease.joined) attempt = hf__attempt_new(lock, HF_DROP, on_gone);
+    end_holding(lock, ours);
+    if (attempt != NULL) hf__client_submit(lock->client, &attempt->op);
+    hf__queues_leave(lock);
+}
+
 static void on_lost(hf__lease *lease, hf__loss why) {
     hf_lock *lock = hf__of(lease, hf_lock, lease);
     hf_client *client = lock->client;
@@ -297,8 +308,7 @@ static void on_lost(hf__lease *lease, hf__loss why) {
     if (lock->state != HF__HELD) return;
     hf__lock_ref(lock);
     hf__client_hold(client);
-    end_holding(lock, why == HF__LOSS_DEADLINE);
-    hf__queues_leave(lock);
+    end_lost(lock, why);
     loss_error(lock, why, &error);
     if (lock->lost != NULL) lock->lost(lock->data, lock, &error);
     hf__lock_unref(lock);
@@ -308,12 +318,8 @@ static void on_lost(hf__lease *lease, hf__loss why) {
 /* The client is being closed and the time for holders is up. */
 static void stop_holding(hf__waiter *waiter) {
     hf_lock *lock = hf__of(waiter, hf_lock, waiter);
-    hf__lock_ref(lock);
-    hf__attempt *attempt = hf__attempt_new(lock, HF_DROP, on_mark_dropped);
     hf__lease_end(&lock->lease, HF__LOSS_CLOSED);
     on_lost(&lock->lease, HF__LOSS_CLOSED);
-    if (attempt != NULL) hf__client_submit(lock->client, &attempt->op);
-    hf__lock_unref(lock);
 }
 
 static void stop_waiting(hf__waiter *waiter) {
