@@ -58,7 +58,7 @@ napi_value OpenClient(napi_env env, napi_callback_info info) {
 void OnConnected(void *data, const hf_error *error) {
     auto *handle = static_cast<CallHandle *>(data);
     Environment *environment = handle->env;
-    if (!environment->listening()) return;
+    if (!environment->Hears(handle)) return;
     Record &record = environment->Push(handle, kConnected);
     if (error != nullptr) environment->AttachError(record, *error);
     environment->Retire(handle);
@@ -83,7 +83,7 @@ napi_value Connect(napi_env env, napi_callback_info info) {
 void OnClosed(void *data) {
     auto *handle = static_cast<CallHandle *>(data);
     Environment *environment = handle->env;
-    if (!environment->listening()) return;
+    if (!environment->Hears(handle)) return;
     environment->Push(handle, kClosed);
     environment->Retire(handle->client);
     environment->Retire(handle);
@@ -153,7 +153,9 @@ const Constant kConstants[] = {
     {"RECORD_REFUSAL_SHIFT", kRefusalShift},
     {"RECORD_SIZE", sizeof(Record)},
     {"LOCK_RENEW", kRenew},
-    {"LOCK_NO_OVERTAKE", kNoOvertake},
+    {"RELEASE_PENDING", kReleasePending},
+    {"RELEASE_LOST", kReleaseLost},
+    {"RELEASE_GONE", kReleaseGone},
     {"KEY_MAX", HF_KEY_MAX},
     {"NOTE_MAX", HF_NOTE_MAX},
     {"TTL_MIN", HF_TTL_MIN},

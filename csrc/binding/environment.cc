@@ -74,7 +74,8 @@ void Environment::Put(Handle *handle) {
 }
 
 void Environment::Retire(Handle *handle) {
-    if (closing_) return; // the end of the environment deletes them all
+    if (closing_ || handle->retired) return; // the end of the environment deletes them all
+    handle->retired = true;
     if (handles_[handle->slot] == handle) handles_[handle->slot] = nullptr;
     retired_.push_back(handle);
 }
@@ -185,7 +186,7 @@ int32_t Environment::SlotOf(const hf_client *client) const {
 
 void Environment::OnEvent(void *data, const hf_event *event) {
     auto *self = static_cast<Environment *>(data);
-    if (!self->listening()) return;
+    if (self->closing_) return;
     Record &record = self->Push(nullptr, event->kind == HF_EVENT_RENEWED ? kRenewed : kWarning);
     record.slot = self->SlotOf(event->client);
     std::memcpy(record.token, event->token.bytes, sizeof record.token);

@@ -53,7 +53,10 @@ enum RecordFlag : int32_t {
 };
 
 // Flags of acquire().
-enum LockFlag : uint32_t { kRenew = 1, kNoOvertake = 2 };
+enum LockFlag : uint32_t { kRenew = 1 };
+
+// What release() says.
+enum ReleaseOutcome : uint32_t { kReleasePending = 0, kReleaseLost = 1, kReleaseGone = 2 };
 
 // One result on its way to JavaScript: 12 numbers of 32 bits, the last four read as two doubles.
 struct Record {
@@ -86,6 +89,7 @@ struct Handle {
     Environment *const env;
     const uint32_t slot;
     const Type type;
+    bool retired = false; // JavaScript may use its slot again
 };
 
 struct ClientHandle : Handle {
@@ -127,9 +131,10 @@ public:
     // Takes the handle out of the table now and deletes it when no callback of it can be running.
     void Retire(Handle *handle);
 
-    // True while results still reach JavaScript; false once the environment is ending.
-    bool listening() const {
-        return !closing_;
+    // Whether a result for the handle still has somebody who waits for it: not once it is retired, nor
+    // once the environment is ending.
+    bool Hears(const Handle *handle) const {
+        return !closing_ && !handle->retired;
     }
     // Queues a result. To be filled before the callback returns.
     Record &Push(const Handle *handle, Event event);

@@ -49,7 +49,7 @@ void AttachRefusal(Environment *environment, Record &record, const hf_lock_resul
 void OnAcquired(void *data, hf_lock *lock, const hf_lock_result *result) {
     auto *handle = static_cast<LockHandle *>(data);
     Environment *environment = handle->env;
-    if (!environment->listening()) return;
+    if (!environment->Hears(handle)) return;
     Record &record = environment->Push(handle, kAcquired);
     record.second = static_cast<double>(result->waited_ms);
     if (result->error == nullptr) {
@@ -65,7 +65,7 @@ void OnAcquired(void *data, hf_lock *lock, const hf_lock_result *result) {
 void OnLost(void *data, hf_lock *, const hf_error *why) {
     auto *handle = static_cast<LockHandle *>(data);
     Environment *environment = handle->env;
-    if (!environment->listening()) return;
+    if (!environment->Hears(handle)) return;
     Record &record = environment->Push(handle, kLost);
     if (why != nullptr) environment->AttachError(record, *why);
     environment->Retire(handle);
@@ -75,7 +75,7 @@ void OnLost(void *data, hf_lock *, const hf_error *why) {
 void OnReleased(void *data, hf_lock *, bool was_held, const hf_error *error) {
     auto *handle = static_cast<LockHandle *>(data);
     Environment *environment = handle->env;
-    if (!environment->listening()) return;
+    if (!environment->Hears(handle)) return;
     Record &record = environment->Push(handle, kReleased);
     if (was_held) record.flags |= kYes;
     if (error != nullptr) environment->AttachError(record, *error);
@@ -86,7 +86,7 @@ void OnReleased(void *data, hf_lock *, bool was_held, const hf_error *error) {
 void OnExtended(void *data, hf_lock *, const hf_error *error) {
     auto *handle = static_cast<ExtendHandle *>(data);
     Environment *environment = handle->env;
-    if (!environment->listening()) return;
+    if (!environment->Hears(handle)) return;
     Record &record = environment->Push(handle, kExtended);
     if (error != nullptr) environment->AttachError(record, *error);
     environment->Retire(handle);
@@ -110,7 +110,6 @@ napi_value Acquire(napi_env env, napi_callback_info info) {
     options.max_stall_ms = args.Duration(6);
     options.limit = 1;
     options.renew = (args.Uint(7) & kRenew) != 0;
-    options.no_overtake = (args.Uint(7) & kNoOvertake) != 0;
     const Note note(env, args[8]);
     options.note = note.slice();
     auto *handle = new LockHandle(environment, args.Uint(1));
@@ -149,11 +148,11 @@ napi_value Remaining(napi_env env, napi_callback_info info) {
     return Milliseconds(env, handle == nullptr ? 0 : hf_lock_remaining_ms(handle->lock));
 }
 
-// extend(lockSlot, slot, ttl) -> null | error | undefined when the lock is gone
+// extend(lockSlot, slot, ttl) -> null | error
 napi_value Extend(napi_env env, napi_callback_info info) {
     const Arguments<3> args(env, info);
     const LockHandle *handle = args.Handle<LockHandle>(0);
-    if (handle == nullptr) return nullptr;
+    if (handle == nullptr) return ErrorValue(env, LocalError(HF_ELOST));
     auto *extension = new ExtendHandle(args.environment(), args.Uint(1));
     const hf_code code = hf_lock_extend(handle->lock, args.Duration(2), OnExtended, extension);
     if (code == HF_OK) {
@@ -164,13 +163,21 @@ napi_value Extend(napi_env env, napi_callback_info info) {
     return StartResult(env, code, LocalError(code));
 }
 
-// release(slot) -> boolean: false when the lock is gone and no result will come
+// release(slot) -> RELEASE_PENDING: a result will come; RELEASE_LOST: it was lost, and nothing more will
+// come; RELEASE_GONE: it was lost, and the result that says so is on its way
 napi_value Release(napi_env env, napi_callback_info info) {
     const Arguments<1> args(env, info);
     LockHandle *handle = args.Handle<LockHandle>(0);
-    if (handle != nullptr) hf_lock_release(handle->lock, OnReleased, handle);
+    uint32_t outcome = kReleaseGone;
+    if (handle != nullptr) {
+        outcome = kReleasePending;
+        if (hf_lock_release(handle->lock, OnReleased, handle) != HF_OK) {
+            outcome = kReleaseLost;
+            args.environment()->Retire(handle);
+        }
+    }
     napi_value result = nullptr;
-    napi_get_boolean(env, handle != nullptr, &result);
+    napi_create_uint32(env, outcome, &result);
     return result;
 }
 

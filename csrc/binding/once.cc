@@ -32,7 +32,7 @@ struct RecordHandle : Handle {
 void OnBegun(void *data, hf_run *run, const hf_once_result *result) {
     auto *handle = static_cast<RunHandle *>(data);
     Environment *environment = handle->env;
-    if (!environment->listening()) return;
+    if (!environment->Hears(handle)) return;
     Record &record = environment->Push(handle, kBegun);
     if (result->error != nullptr) {
         environment->AttachError(record, *result->error);
@@ -58,7 +58,7 @@ void OnBegun(void *data, hf_run *run, const hf_once_result *result) {
 
 void PushOutcome(RunHandle *handle, Event event, const hf_error *error) {
     Environment *environment = handle->env;
-    if (!environment->listening()) return;
+    if (!environment->Hears(handle)) return;
     Record &record = environment->Push(handle, event);
     if (error != nullptr) environment->AttachError(record, *error);
     environment->Settle();
@@ -124,12 +124,15 @@ napi_value Finish(napi_env env, napi_callback_info info) {
     return StartResult(env, code, LocalError(code));
 }
 
-// abandon(slot)
+// abandon(slot) -> boolean: false when nothing is claimed (any more) and no result will come
 napi_value Abandon(napi_env env, napi_callback_info info) {
     const Arguments<1> args(env, info);
     RunHandle *handle = args.Handle<RunHandle>(0);
-    if (handle != nullptr) hf_run_abandon(handle->run, OnAbandoned, handle);
-    return nullptr;
+    const bool pending =
+        handle != nullptr && hf_run_abandon(handle->run, OnAbandoned, handle) == HF_OK;
+    napi_value result = nullptr;
+    napi_get_boolean(env, pending, &result);
+    return result;
 }
 
 // freeRun(slot)
@@ -161,7 +164,7 @@ napi_value RecordValue(napi_env env, const hf_record &record) {
 void OnRecord(void *data, const hf_record *record, const hf_error *error) {
     auto *handle = static_cast<RecordHandle *>(data);
     Environment *environment = handle->env;
-    if (!environment->listening()) return;
+    if (!environment->Hears(handle)) return;
     Record &result = environment->Push(handle, kRecord);
     if (error != nullptr) {
         environment->AttachError(result, *error);
@@ -177,7 +180,7 @@ void OnRecord(void *data, const hf_record *record, const hf_error *error) {
 void OnForgotten(void *data, bool existed, const hf_error *error) {
     auto *handle = static_cast<RecordHandle *>(data);
     Environment *environment = handle->env;
-    if (!environment->listening()) return;
+    if (!environment->Hears(handle)) return;
     Record &result = environment->Push(handle, kForgotten);
     if (existed) result.flags |= kYes;
     if (error != nullptr) environment->AttachError(result, *error);

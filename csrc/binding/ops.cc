@@ -65,7 +65,8 @@ void FillRecord(Environment *environment, Record &record, const hf_op &op) {
 void OnDone(hf_op *op) {
     auto *handle = static_cast<OpHandle *>(op->data);
     Environment *environment = handle->env;
-    if (environment->listening()) FillRecord(environment, environment->Push(handle, kOpDone), *op);
+    if (environment->Hears(handle))
+        FillRecord(environment, environment->Push(handle, kOpDone), *op);
     hf_op_reset(op);
     environment->Retire(handle);
     environment->Settle();
@@ -91,9 +92,15 @@ void SetFence(napi_env env, OpHandle *handle, napi_value key, uint64_t fence) {
 }
 
 template <size_t N> napi_value Submit(napi_env env, const Arguments<N> &args, OpHandle *handle) {
-    args.environment()->Put(handle);
-    hf_submit(args.template Handle<ClientHandle>(0)->client, &handle->op);
-    return StartResult(env, HF_OK, handle->op.error);
+    hf_client *client = args.template Handle<ClientHandle>(0)->client;
+    hf_error error{};
+    const hf_code code = hf_submit(client, &handle->op, &error);
+    if (code == HF_OK) {
+        args.environment()->Put(handle);
+    } else {
+        delete handle;
+    }
+    return StartResult(env, code, error);
 }
 
 // get(client, slot, key) -> null | error. An empty key is a ping.

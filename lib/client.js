@@ -1,0 +1,123 @@
+'use strict';
+
+// One open store, as the other files see it: its slot in the addon, and how calls are made on it.
+
+const binding = require('./binding');
+const renewals = require('./renewals');
+const slots = require('./slots');
+const telemetry = require('./telemetry');
+const { closedError, fromNative } = require('./errors');
+
+const { EVENT_WARNING, EVENT_RENEWED, RECORD_FAILED } = binding.constants;
+
+// Sixteen bytes, which came as four 32-bit words of this machine, as 32 hexadecimal digits.
+function tokenText(word0, word1, word2, word3) {
+  return Buffer.from(Int32Array.of(word0, word1, word2, word3).buffer).toString('hex');
+}
+
+/** An operation with one result: reads it, settles a promise, gives its slot back. */
+class Call {
+  constructor(resolve, reject, read) {
+    this.resolve = resolve;
+    this.reject = reject;
+    this.read = read;
+    this.slot = slots.take(this);
+  }
+
+  [slots.ON](event, result) {
+    slots.give(this.slot);
+    try {
+      if ((result.flags & RECORD_FAILED) !== 0) throw fromNative(result.extra);
+      this.resolve(this.read(result));
+    } catch (error) {
+      this.reject(error);
+    }
+  }
+}
+
+const clients = new Set();
+
+function onGeneral(event, result) {
+  if (event !== EVENT_WARNING) return;
+  const error = fromNative(result.extra);
+  for (const client of clients) telemetry.warn(client.emitter, error);
+}
+
+class Client {
+  /**
+   * @param {string} url of the store
+   * @param {import('node:events').EventEmitter} emitter who hears of problems
+   */
+  constructor(url, emitter) {
+    this.emitter = emitter;
+    this.closing = null;
+    this.closed = false;
+    this.slot = slots.take(this);
+    const failure = binding.openClient(this.slot, url);
+    if (failure !== null) {
+      slots.give(this.slot);
+      if (failure[0] === 'HF_EINVAL') throw new RangeError(`url: ${failure[1]}`);
+      throw fromNative(failure);
+    }
+    if (clients.size === 0) {
+      slots.setGeneral(onGeneral);
+      process.on('exit', binding.exit);
+    }
+    clients.add(this);
+    this.store = binding.info(this.slot)[0];
+    telemetry.publishStore({ event: 'open', store: this.store });
+  }
+
+  [slots.ON](event, result) {
+    if (event === EVENT_WARNING) {
+      telemetry.warn(this.emitter, fromNative(result.extra));
+    } else if (event === EVENT_RENEWED) {
+      renewals.publish(result);
+    }
+  }
+
+  /**
+   * Starts an operation. `start(client, slot)` returns null, or why it could not start;
+   * `read(result)` makes the promise's value, or throws.
+   */
+  call(start, read) {
+    return new Promise((resolve, reject) => {
+      if (this.closed) {
+        reject(closedError());
+        return;
+      }
+      const call = new Call(resolve, reject, read);
+      const failure = start(this.slot, call.slot);
+      if (failure === null) return;
+      slots.give(call.slot);
+      reject(fromNative(failure));
+    });
+  }
+
+  connect() {
+    return this.call(binding.connect, () => undefined);
+  }
+
+  /** Resolves when everything has ended. A later call may shorten the time. */
+  close(timeout) {
+    if (this.closing === null) {
+      this.closing = this.call(
+        (client, slot) => (binding.close(client, slot, timeout), null),
+        () => this.#ended(),
+      );
+    } else if (!this.closed) {
+      binding.close(this.slot, undefined, timeout);
+    }
+    return this.closing;
+  }
+
+  #ended() {
+    this.closed = true;
+    slots.give(this.slot);
+    clients.delete(this);
+    if (clients.size === 0) process.off('exit', binding.exit);
+    telemetry.publishStore({ event: 'close', store: this.store });
+  }
+}
+
+module.exports = { Client, Call, tokenText };

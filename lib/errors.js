@@ -1,0 +1,156 @@
+'use strict';
+
+const { codes, constants } = require('./binding');
+
+/**
+ * Every error that Holdfast itself reports, apart from a TypeError or RangeError for a bad
+ * argument.
+ *
+ * @property {string} code 'HF_ETIMEDOUT' and so on: see the list in the documentation
+ * @property {boolean} retryable the same call may succeed later
+ * @property {boolean} outcomeUnknown the write may have landed
+ * @property {string} [key] the key it is about
+ * @property {number} [native] errno, or the extended code of SQLite
+ */
+class HoldfastError extends Error {
+  /**
+   * @param {string} code one of the codes that start with HF_
+   * @param {string} [message] by default the general sentence of the code
+   * @param {{ cause?: unknown, retryable?: boolean, outcomeUnknown?: boolean, key?: string }}
+   *   [details]
+   */
+  constructor(code, message, details = {}) {
+    super(message || codes[code], 'cause' in details ? { cause: details.cause } : undefined);
+    this.code = code;
+    this.retryable = details.retryable === true;
+    this.outcomeUnknown = details.outcomeUnknown === true;
+    if (details.key !== undefined) this.key = details.key;
+  }
+}
+
+/** The wait for a lock ended while others held it. */
+class LockTimeoutError extends HoldfastError {
+  constructor(message, details = {}) {
+    super('HF_ETIMEDOUT', message, { retryable: true, ...details });
+    /** @type {number | null} how long the holder has held it, in milliseconds, if that is known */
+    this.heldFor = details.heldFor ?? null;
+    /** @type {object | null} who was in the way at the last attempt, if that is known */
+    this.holder = details.holder ?? null;
+  }
+}
+
+/** A lease ended before its work did. `result` is what the function returned nevertheless. */
+class LockLostError extends HoldfastError {
+  constructor(message, details = {}) {
+    super('HF_ELOST', message, details);
+    if ('result' in details) this.result = details.result;
+  }
+}
+
+/** The condition of a write does not hold: the value is there, gone, or of another version. */
+class ConflictError extends HoldfastError {
+  constructor(message, details = {}) {
+    super('HF_ECONFLICT', message, { retryable: true, ...details });
+    /** @type {number | null} the present version, if that is known */
+    this.version = details.version ?? null;
+  }
+}
+
+/** A write came with an older fence than the newest seen. `fence` is the newest. */
+class StaleFenceError extends HoldfastError {
+  constructor(message, details = {}) {
+    super('HF_ESTALE', message, details);
+    /** @type {number | null} the newest fence seen */
+    this.fence = details.fence ?? null;
+  }
+}
+
+/** A counter would leave its bounds. */
+class BoundsError extends HoldfastError {
+  constructor(message, details = {}) {
+    super('HF_EBOUNDS', message, details);
+  }
+}
+
+/** The operation is running elsewhere, and has not ended within `wait`. */
+class InProgressError extends HoldfastError {
+  constructor(message, details = {}) {
+    super('HF_EINPROGRESS', message, { retryable: true, ...details });
+    /** @type {number} milliseconds after which the running claim lapses if its runner is dead */
+    this.retryAfter = details.retryAfter ?? 0;
+  }
+}
+
+/** The key was used before for an operation with another fingerprint. */
+class MismatchError extends HoldfastError {
+  constructor(message, details = {}) {
+    super('HF_EMISMATCH', message, details);
+  }
+}
+
+/** No majority of the nodes agreed. */
+class QuorumError extends HoldfastError {
+  constructor(message, details = {}) {
+    super('HF_EQUORUM', message, details);
+  }
+}
+
+/** The store did not answer. */
+class UnavailableError extends HoldfastError {
+  constructor(message, details = {}) {
+    super('HF_EUNAVAIL', message, details);
+  }
+}
+
+const classes = new Map([
+  ['HF_ETIMEDOUT', LockTimeoutError],
+  ['HF_ELOST', LockLostError],
+  ['HF_ECONFLICT', ConflictError],
+  ['HF_ESTALE', StaleFenceError],
+  ['HF_EBOUNDS', BoundsError],
+  ['HF_EINPROGRESS', InProgressError],
+  ['HF_EMISMATCH', MismatchError],
+  ['HF_EQUORUM', QuorumError],
+  ['HF_EUNAVAIL', UnavailableError],
+]);
+
+/** The error of class and code that the addon reported as [code, message, flags, native, state]. */
+function fromNative([code, text, flags, native, state], details = {}) {
+  const message = details.message ?? text;
+  const all = {
+    ...details,
+    retryable: (flags & constants.FLAG_RETRYABLE) !== 0,
+    outcomeUnknown: (flags & constants.FLAG_OUTCOME_UNKNOWN) !== 0,
+  };
+  const Class = classes.get(code);
+  const error = Class ? new Class(message, all) : new HoldfastError(code, message, all);
+  if (native !== 0) error.native = native;
+  if (state !== '') error.state = state;
+  return error;
+}
+
+function closedError() {
+  return new HoldfastError('HF_ECLOSED');
+}
+
+const exported = {
+  HoldfastError,
+  LockTimeoutError,
+  LockLostError,
+  ConflictError,
+  StaleFenceError,
+  BoundsError,
+  InProgressError,
+  MismatchError,
+  QuorumError,
+  UnavailableError,
+};
+
+// On the prototype, where Error keeps it too: instances stay free of it.
+for (const [name, Class] of Object.entries(exported)) {
+  Object.defineProperty(Class.prototype, 'name', {
+    value: name, writable: true, configurable: true,
+  });
+}
+
+module.exports = { ...exported, fromNative, closedError };

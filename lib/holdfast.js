@@ -1,0 +1,343 @@
+'use strict';
+
+const { EventEmitter } = require('node:events');
+
+const binding = require('./binding');
+const { Client } = require('./client');
+const { duration } = require('./duration');
+const { HoldfastError, LockLostError, LockTimeoutError } = require('./errors');
+const { holderInfo } = require('./holder');
+const { KV } = require('./kv');
+const { acquireLock, lockPlan, lossOf, releaseQuietly } = require('./lock');
+const { IDEMPOTENT_OPTIONS, forgetRecord, oncePlan, readRecord, runOnce } = require('./once');
+const {
+  checkFunction, checkKey, checkLockKey, checkOptions, typeName,
+} = require('./validate');
+
+const { OP_EXACT } = binding.constants;
+
+const DEFAULT_URL = 'sqlite:./holdfast.db';
+const CLIENT_OPTIONS = new Set();
+const CLOSE_OPTIONS = new Set(['timeout']);
+const CLOSE_TIMEOUT_MS = 5000;
+const SWEEP_ROWS = 1000;
+// More holders than this of one key are not listed.
+const HOLDERS_MAX = 1000;
+
+function urlOf(url) {
+  if (Array.isArray(url)) {
+    throw new HoldfastError('HF_ENOTSUP', 'url is an array: quorums come with a later version');
+  }
+  if (url !== undefined) {
+    if (typeof url !== 'string') throw new TypeError(`url must be a string; got ${typeName(url)}`);
+    return url;
+  }
+  if (process.env.HOLDFAST_URL) return process.env.HOLDFAST_URL;
+  if (process.env.NODE_ENV === 'production') {
+    throw new TypeError(
+      'url is missing: with NODE_ENV=production there is no default; pass a URL such as ' +
+      '\'sqlite:/var/lib/app/holdfast.db\', or set HOLDFAST_URL',
+    );
+  }
+  return DEFAULT_URL;
+}
+
+// Set by class Holdfast: what open() may do and users may not.
+let connect;
+
+/** Locks, run-once operations and conditional values on one store. */
+class Holdfast extends EventEmitter {
+  #client;
+  #kv;
+
+  /**
+   * Connects at first use. See `open()` for one that is ready.
+   *
+   * @param {string} [url] 'sqlite:PATH' or 'memory:'. By default HOLDFAST_URL, else
+   *   'sqlite:./holdfast.db', but with NODE_ENV=production it must be given in one of the two ways.
+   * @param {object} [options] there are none yet
+   * @throws {TypeError} if `url` is no string, or missing in production
+   * @throws {RangeError} if `url` is not understood
+   * @throws {HoldfastError} HF_ENOTSUP if this version has no such store
+   */
+  constructor(url, options) {
+    super();
+    checkOptions(options, CLIENT_OPTIONS);
+    this.#client = new Client(urlOf(url), this);
+    this.#kv = new KV(this.#client);
+  }
+
+  /** Values that change only when their condition holds. */
+  get kv() {
+    return this.#kv;
+  }
+
+  /**
+   * Waits until the lock is held. The lock is not re-entrant, lasts until `release()`, and is
+   * renewed meanwhile however busy JavaScript is.
+   *
+   * @param {string} key 1 to 1,024 bytes of UTF-8 without NUL
+   * @param {object} [options]
+   * @param {number | string} [options.ttl='30s'] 50 ms to 24 h: how long after a crash it stays
+   *   taken
+   * @param {number | string} [options.wait='10s'] from the call; 0 is one attempt, Infinity until
+   *   `signal` aborts
+   * @param {boolean} [options.renew=true] false: it ends when `ttl` has passed
+   * @param {number | string} [options.maxHold=Infinity] from 50 ms: how long it may be held at most
+   * @param {number | string} [options.maxStall='60s'] from 50 ms: how long the event loop may be
+   *   stuck before the lock is given up
+   * @param {AbortSignal} [options.signal] ends the wait; the promise rejects with its reason
+   * @param {string} [options.note=''] what `inspect()` shows others, at most 256 bytes
+   * @returns {Promise<Lock>}
+   * @throws {LockTimeoutError} if others held it all the time
+   * @throws {UnavailableError} if the last attempt got no answer
+   * @throws {HoldfastError} what else the store reports, or HF_ECLOSED after `close()`
+   */
+  lock(key, options) {
+    // Without `async`, which would cost every lock another promise.
+    try {
+      checkLockKey(key);
+      return acquireLock(this.#client, key, lockPlan(options, false));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /**
+   * One attempt, which never overtakes those of this process that wait.
+   *
+   * @param {string} key as for lock()
+   * @param {object} [options] as for lock(), without `wait`
+   * @returns {Promise<Lock | null>} null if others hold it or wait for it
+   * @throws {HoldfastError} what the store reports
+   */
+  async tryLock(key, options) {
+    checkLockKey(key);
+    try {
+      return await acquireLock(this.#client, key, lockPlan(options, true));
+    } catch (error) {
+      if (error instanceof LockTimeoutError) return null;
+      throw error;
+    }
+  }
+
+  /**
+   * Runs `fn` while the lock is held, and releases it. An error of `fn` always wins. A release that
+   * only fails to reach the store does not mask the result: see the event 'error'.
+   *
+   * @template T
+   * @param {string} key as for lock()
+   * @param {object | ((lock: Lock) => T | Promise<T>)} options as for lock(); may be left out
+   * @param {(lock: Lock) => T | Promise<T>} [fn]
+   * @returns {Promise<T>} what `fn` returned
+   * @throws {LockLostError} if the lease was lost while `fn` ran; `result` is what it returned
+   * @throws {LockTimeoutError} as lock() does, and its other errors
+   */
+  async withLock(key, options, fn) {
+    const [given, run] = optionsAndFunction(options, fn);
+    checkLockKey(key);
+    const lock = await acquireLock(this.#client, key, lockPlan(given, false));
+    let result;
+    try {
+      result = await run(lock);
+    } catch (error) {
+      await releaseQuietly(lock);
+      throw error;
+    }
+    await releaseQuietly(lock);
+    const loss = lossOf(lock);
+    if (loss === null) return result;
+    throw new LockLostError(loss.message, { key, result, cause: loss.cause });
+  }
+
+  /**
+   * Tells who holds the lock of `key`, and how many of this process wait for it.
+   *
+   * @param {string} key 1 to 1,024 bytes of UTF-8 without NUL
+   * @returns {Promise<object | null>} null when nobody holds it, nor waits
+   */
+  async inspect(key) {
+    checkKey(key);
+    const client = this.#client;
+    const holders = await client.call(
+      (handle, slot) => binding.list(handle, slot, key, '', HOLDERS_MAX, OP_EXACT),
+      ({ extra }) => extra.map(([, holder]) => holderInfo(holder)),
+    );
+    const [waiters, longestWait] = client.closed ? [0, 0] : binding.waiters(client.slot, key);
+    if (holders.length === 0 && waiters === 0) return null;
+    return { key, holders, waiters, longestWait };
+  }
+
+  /**
+   * Runs `fn` once for `key`, in all processes together, and gives everybody its result.
+   *
+   * Who calls while it runs waits for the result. When its process dies, the claim lapses and,
+   * unless `onCrash` is 'fail', the next call runs it again, with `run.attempt` counted up. An
+   * error that `fn` throws leaves no record, unless `keepErrors` is set.
+   *
+   * @template T
+   * @param {string} key 1 to 1,024 bytes of UTF-8 without NUL
+   * @param {object | ((run: Run) => T | Promise<T>)} options may be left out
+   * @param {number | string} [options.ttl='24h'] from 50 ms, or Infinity: how long the result is
+   *   kept
+   * @param {number | string} [options.lease='30s'] 50 ms to 24 h: how long after a crash the claim
+   *   lasts; it is renewed while `fn` runs
+   * @param {number | string} [options.wait='30s'] for the result of another's run; 0, or Infinity
+   * @param {'retry' | 'fail'} [options.onCrash='retry'] 'fail': after a crash it is refused until
+   *   `forget()`
+   * @param {boolean} [options.keepErrors=false] an error that `fn` throws is a result too: name,
+   *   message and code are kept and thrown again
+   * @param {unknown} [options.fingerprint] a string, bytes or JSON of the input: a key used with
+   *   another one is a MismatchError
+   * @param {AbortSignal} [options.signal] ends the wait, not a run that has begun
+   * @param {boolean} [options.detail=false] resolve with { value, replayed, attempt }
+   * @param {(run: Run) => T | Promise<T>} [fn] its result is JSON, a Buffer or undefined, at most
+   *   1 MiB + 64 KiB
+   * @returns {Promise<T>}
+   * @throws {InProgressError} if another run had not ended after `wait`
+   * @throws {MismatchError} if the fingerprint is another one
+   * @throws {LockLostError} if the claim was lost while `fn` ran; `result` is what it returned
+   * @throws {HoldfastError} HF_ECRASHED with `onCrash: 'fail'`; HF_ETOOBIG or HF_EINVAL, with
+   *   `result`, if the result cannot be kept: `fn` has run then and will not run again
+   */
+  async once(key, options, fn) {
+    const [given, run] = optionsAndFunction(options, fn);
+    checkKey(key);
+    const plan = oncePlan(given);
+    const outcome = await runOnce(this.#client, key, plan, run);
+    return plan.detail ? outcome : outcome.value;
+  }
+
+  /**
+   * Makes a function that runs once for each key.
+   *
+   * @template {unknown[]} A
+   * @template T
+   * @param {(...args: A) => T | Promise<T>} fn
+   * @param {object} options as for once(), without `detail`, and
+   * @param {(...args: A) => string} options.key makes the key of a call from its arguments
+   * @returns {(...args: A) => Promise<T>}
+   */
+  idempotent(fn, options) {
+    checkFunction(fn);
+    const plan = oncePlan(options ?? null, IDEMPOTENT_OPTIONS);
+    checkFunction(options.key, 'options.key');
+    const client = this.#client;
+    const keyOf = options.key;
+    return async function idempotent(...args) {
+      const key = keyOf.apply(this, args);
+      checkKey(key, 'the result of options.key');
+      const { value } = await runOnce(client, key, plan, () => fn.apply(this, args));
+      return value;
+    };
+  }
+
+  /**
+   * Tells what is known of the operation `key`.
+   *
+   * @param {string} key 1 to 1,024 bytes of UTF-8 without NUL
+   * @returns {Promise<object | null>} null if it was never run, or has been forgotten
+   */
+  async record(key) {
+    checkKey(key);
+    return readRecord(this.#client, key);
+  }
+
+  /**
+   * Forgets the operation `key`, whatever its state: the next call runs it anew. The way out after
+   * a crash with `onCrash: 'fail'`.
+   *
+   * @param {string} key 1 to 1,024 bytes of UTF-8 without NUL
+   * @returns {Promise<boolean>} whether there was a record
+   */
+  async forget(key) {
+    checkKey(key);
+    return forgetRecord(this.#client, key);
+  }
+
+  /**
+   * Removes what has expired. The store does that by itself, a little at a time.
+   *
+   * @returns {Promise<number>} how many rows
+   */
+  async sweep() {
+    let total = 0;
+    for (;;) {
+      const swept = await this.#client.call(
+        (client, slot) => binding.sweep(client, slot, SWEEP_ROWS),
+        ({ first }) => first,
+      );
+      total += swept;
+      if (swept < SWEEP_ROWS) return total;
+    }
+  }
+
+  /**
+   * Asks the store for a sign of life.
+   *
+   * @returns {Promise<number>} how long it took, in milliseconds
+   */
+  async ping() {
+    const started = performance.now();
+    await this.#client.call((client, slot) => binding.get(client, slot, ''), () => undefined);
+    return performance.now() - started;
+  }
+
+  /**
+   * Refuses new work, aborts those who wait (HF_ECLOSED), lets who holds a lock or runs an
+   * operation finish, then releases what is left: those locks are lost. What a SIGTERM handler
+   * calls.
+   *
+   * @param {object} [options]
+   * @param {number | string} [options.timeout='5s'] how long holders may take; 0, or Infinity. A
+   *   second call may shorten it.
+   * @returns {Promise<void>} when everything has ended
+   */
+  async close(options) {
+    checkOptions(options, CLOSE_OPTIONS);
+    const given = options?.timeout;
+    const timeout = given === undefined
+      ? CLOSE_TIMEOUT_MS
+      : duration(given, 'options.timeout', { min: 0, infinite: true });
+    await this.#client.close(timeout);
+  }
+
+  /** Closes it, for `await using`. */
+  async [Symbol.asyncDispose]() {
+    await this.close();
+  }
+
+  static {
+    connect = (holdfast) => holdfast.#client.connect();
+  }
+}
+
+// The two ways to call: (key, fn) and (key, options, fn).
+function optionsAndFunction(options, fn) {
+  const [given, run] = fn === undefined && typeof options === 'function'
+    ? [undefined, options]
+    : [options, fn];
+  checkFunction(run);
+  return [given, run];
+}
+
+/**
+ * Opens a store and connects.
+ *
+ * @param {string} [url] as for `new Holdfast()`
+ * @param {object} [options] there are none yet
+ * @returns {Promise<Holdfast>} when it is ready
+ * @throws {HoldfastError} if it could not connect: nothing stays open then
+ */
+async function open(url, options) {
+  const holdfast = new Holdfast(url, options);
+  try {
+    await connect(holdfast);
+  } catch (error) {
+    await holdfast.close({ timeout: 0 });
+    throw error;
+  }
+  return holdfast;
+}
+
+module.exports = { Holdfast, open };

@@ -1,0 +1,441 @@
+'use strict';
+
+const { hostname } = require('node:os');
+
+const aborts = require('./aborts');
+const binding = require('./binding');
+const renewals = require('./renewals');
+const slots = require('./slots');
+const telemetry = require('./telemetry');
+const { tokenText } = require('./client');
+const { duration } = require('./duration');
+const { LockLostError, closedError, fromNative } = require('./errors');
+const { holderInfo } = require('./holder');
+const { checkBoolean, checkNote, checkOptions, checkSignal } = require('./validate');
+
+const {
+  EVENT_ACQUIRED, EVENT_LOST, RECORD_FAILED, RECORD_HELD_HERE, RECORD_YES,
+  LOCK_RENEW, RELEASE_GONE, RELEASE_LOST, TTL_MIN, TTL_MAX,
+} = binding.constants;
+
+const TTL = { min: TTL_MIN, max: TTL_MAX };
+const WAIT = { min: 0, infinite: true };
+const HOLD = { min: TTL_MIN, infinite: true };
+const STALL = { min: TTL_MIN, infinite: true };
+
+const LOCK_OPTIONS = new Set(['ttl', 'wait', 'renew', 'maxHold', 'maxStall', 'signal', 'note']);
+const TRY_OPTIONS = new Set([...LOCK_OPTIONS].filter((name) => name !== 'wait'));
+
+const DEFAULTS = Object.freeze({
+  ttl: 30000,
+  wait: 10000,
+  maxHold: Infinity,
+  maxStall: 60000,
+  flags: LOCK_RENEW,
+  note: '',
+  signal: undefined,
+});
+const TRY_DEFAULTS = Object.freeze({ ...DEFAULTS, wait: 0 });
+
+// In this order a lock goes through them; from WAITING it may also end at once.
+const WAITING = 0;
+const GIVEN_UP = 1; // its caller has its answer, the addon's is still to come
+const HELD = 2;
+const RELEASING = 3;
+const RELEASED = 4;
+const LOST = 5;
+
+function noop() {}
+
+/** Reads the options of lock(), or of tryLock() where `single` is true. */
+function lockPlan(options, single) {
+  checkOptions(options, single ? TRY_OPTIONS : LOCK_OPTIONS);
+  const defaults = single ? TRY_DEFAULTS : DEFAULTS;
+  if (options === undefined) return defaults;
+  const { ttl, wait, renew, maxHold, maxStall, signal, note } = options;
+  const plan = { ...defaults };
+  if (ttl !== undefined) plan.ttl = duration(ttl, 'options.ttl', TTL);
+  if (wait !== undefined) plan.wait = duration(wait, 'options.wait', WAIT);
+  if (maxHold !== undefined) plan.maxHold = duration(maxHold, 'options.maxHold', HOLD);
+  if (maxStall !== undefined) plan.maxStall = duration(maxStall, 'options.maxStall', STALL);
+  if (renew !== undefined) {
+    checkBoolean(renew, 'options.renew');
+    if (!renew) plan.flags &= ~LOCK_RENEW;
+  }
+  if (note !== undefined) {
+    checkNote(note, 'options.note');
+    plan.note = note;
+  }
+  if (signal !== undefined) {
+    checkSignal(signal, 'options.signal');
+    plan.signal = signal;
+  }
+  return plan;
+}
+
+function quote(key) {
+  return JSON.stringify(key.length > 80 ? `${key.slice(0, 80)}...` : key);
+}
+
+function heldBy({ pid, host, note }, here, heldFor) {
+  const who = here ? 'this process' : `process ${pid} on ${host}`;
+  return `held by ${who}${note === '' ? '' : ` (${note})`} for ${heldFor} ms`;
+}
+
+/** The error of a wait that ended; `holder` may be null. */
+function timeoutError(key, wait, raw, holder, here) {
+  const start = `the lock ${quote(key)} was not free within ${wait} ms`;
+  if (holder === null) {
+    const message = here ? `${start}: held by this process` : start;
+    return fromNative(raw, { key, message });
+  }
+  // Clocks of two machines differ; nobody holds for less than no time.
+  const heldFor = Math.max(0, Date.now() - holder.since.getTime());
+  const message = `${start}: ${heldBy(holder, here, heldFor)}`;
+  return fromNative(raw, { key, message, holder, heldFor });
+}
+
+// Set by class Lock: what other files may do with a lock and its users may not.
+let start;
+let inspectLoss;
+let emitterOf;
+
+/**
+ * A lock that is held, until `release()` or until its lease is lost. Made by `lock()`, `tryLock()`
+ * and `withLock()`.
+ */
+class Lock {
+  #client;
+  #key;
+  #plan;
+  #ttl;
+  #state = WAITING;
+  #slot = -1;
+  // Of the promise under way: first the acquisition's, then the release's.
+  #resolve = null;
+  #reject = null;
+  #release = null;
+  #onAbort = null;
+  #fence = 0;
+  #token0 = 0;
+  #token1 = 0;
+  #token2 = 0;
+  #token3 = 0;
+  #token = null;
+  #keys = null;
+  #controller = null;
+  #why = null;
+  #since = 0;
+
+  /** Not for users: see acquireLock. */
+  constructor(client, key, plan) {
+    this.#client = client;
+    this.#key = key;
+    this.#plan = plan;
+    this.#ttl = plan.ttl;
+  }
+
+  static {
+    start = (lock) => lock.#start();
+    emitterOf = (lock) => lock.#client.emitter;
+    inspectLoss = (lock) => (lock.#state === LOST ? lock.#lossError() : null);
+  }
+
+  /** The keys that are locked. */
+  get keys() {
+    this.#keys ??= Object.freeze([this.#key]);
+    return this.#keys;
+  }
+
+  /** 32 hexadecimal digits that name this holder and no other. */
+  get token() {
+    this.#token ??= tokenText(this.#token0, this.#token1, this.#token2, this.#token3);
+    return this.#token;
+  }
+
+  /**
+   * Grows with every take of the key: what a guarded write is compared by. Null where there is
+   * none.
+   */
+  get fence() {
+    return this.#fence === 0 ? null : this.#fence;
+  }
+
+  /**
+   * Aborts with a LockLostError in the first loop turn after the lease was lost; never by a
+   * release.
+   */
+  get signal() {
+    if (this.#controller === null) {
+      this.#controller = new AbortController();
+      if (this.#state === LOST) this.#controller.abort(this.#lossError());
+    }
+    return this.#controller.signal;
+  }
+
+  /** Whether it is held: exact at any instant, also within one long synchronous function. */
+  get held() {
+    return this.#state === HELD && binding.held(this.#slot);
+  }
+
+  /**
+   * How long the lease lasts if it is not renewed again, exact at any instant.
+   *
+   * @returns {number} milliseconds; 0 when it is not held
+   */
+  remaining() {
+    return this.#state === HELD ? binding.remaining(this.#slot) : 0;
+  }
+
+  /**
+   * Goes on only if the lock is held.
+   *
+   * @throws {LockLostError} if it is not: lost, or released
+   */
+  assertHeld() {
+    if (this.held) return;
+    if (this.#state === RELEASING || this.#state === RELEASED) {
+      throw new LockLostError(`lock ${quote(this.#key)} was released`, { key: this.#key });
+    }
+    throw this.#lossError();
+  }
+
+  /**
+   * Sets the lease to `ttl` from now, and this and later renewals too, within `maxHold`.
+   *
+   * @param {number | string} [ttl] 50 ms to 24 h; by default as before
+   * @returns {Promise<void>}
+   * @throws {LockLostError} if it is not held any more
+   * @throws {HoldfastError} if the store could not be reached: it is then held for what was left
+   */
+  async extend(ttl) {
+    const time = ttl === undefined ? this.#ttl : duration(ttl, 'ttl', TTL);
+    this.assertHeld();
+    const slot = this.#slot;
+    await this.#client.call(
+      (client, call) => binding.extend(slot, call, time),
+      () => undefined,
+    );
+    this.#ttl = time;
+  }
+
+  /**
+   * Ends the lock: `held` is false at once. A second call does nothing and resolves with false.
+   *
+   * @returns {Promise<boolean>} false if the lease had been lost before
+   * @throws {HoldfastError} if the store could not be told: the lease then ends by itself. Nobody
+   *   needs to handle this: a rejection that is not awaited stays without consequence.
+   */
+  release() {
+    if (this.#state !== HELD) return Promise.resolve(false);
+    this.#state = RELEASING;
+    const outcome = binding.release(this.#slot);
+    if (outcome === RELEASE_LOST || outcome === RELEASE_GONE) {
+      // With RELEASE_GONE the record that tells of the loss is still to come, and gives the slot
+      // back.
+      this.#lose(null, outcome === RELEASE_LOST);
+      return Promise.resolve(false);
+    }
+    this.#release = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    return this.#release;
+  }
+
+  /** Releases it, for `await using`. Never rejects: see the event 'error' of Holdfast. */
+  async [Symbol.asyncDispose]() {
+    await releaseQuietly(this);
+  }
+
+  #start() {
+    const { signal } = this.#plan;
+    if (signal !== undefined && signal.aborted) return Promise.reject(signal.reason);
+    if (this.#client.closed) return Promise.reject(closedError());
+    renewals.follow();
+    if (telemetry.lock.hasSubscribers) this.#publish('wait');
+    return new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+      this.#acquire();
+    });
+  }
+
+  #acquire() {
+    const { ttl, wait, maxHold, maxStall, flags, note, signal } = this.#plan;
+    const slot = slots.take(this);
+    this.#slot = slot;
+    const failure = binding.acquire(
+      this.#client.slot, slot, this.#key, ttl, wait, maxHold, maxStall, flags, note,
+    );
+    if (failure !== null) {
+      slots.give(slot);
+      this.#reject(fromNative(failure, { key: this.#key }));
+    } else if (signal !== undefined) {
+      this.#onAbort = () => this.#giveUp();
+      aborts.listen(signal, this.#onAbort);
+    }
+  }
+
+  #giveUp() {
+    this.#onAbort = null;
+    this.#state = GIVEN_UP;
+    this.#reject(this.#plan.signal.reason);
+    binding.cancelLock(this.#slot);
+  }
+
+  [slots.ON](event, result) {
+    if (event === EVENT_ACQUIRED) {
+      this.#onAcquired(result);
+    } else if (event === EVENT_LOST) {
+      this.#onLost(result);
+    } else {
+      this.#onReleased(result);
+    }
+  }
+
+  [slots.ENROL]() {
+    if (this.#state !== HELD) return;
+    renewals.add(this.#token0, this.#token1, () => this.#publish('renewed'));
+  }
+
+  #onAcquired(result) {
+    if (this.#onAbort !== null) {
+      aborts.unlisten(this.#plan.signal, this.#onAbort);
+      this.#onAbort = null;
+    }
+    if ((result.flags & RECORD_FAILED) !== 0) {
+      slots.give(this.#slot);
+      if (this.#state === WAITING) this.#reject(this.#refusal(result));
+      return;
+    }
+    this.#fence = result.first;
+    this.#token0 = result.token0;
+    this.#token1 = result.token1;
+    this.#token2 = result.token2;
+    this.#token3 = result.token3;
+    const givenUp = this.#state === GIVEN_UP;
+    this.#state = HELD;
+    if (givenUp) {
+      // Won in the moment its caller gave up: nobody else will release it.
+      releaseQuietly(this);
+      return;
+    }
+    this.#since = Date.now();
+    if (telemetry.lock.hasSubscribers) {
+      this[slots.ENROL]();
+      this.#publish('held', { waited: result.second });
+    }
+    this.#resolve(this);
+  }
+
+  #refusal(result) {
+    const [error, raw] = result.extra;
+    if (error[0] !== 'HF_ETIMEDOUT') return fromNative(error, { key: this.#key });
+    const here = (result.flags & RECORD_HELD_HERE) !== 0;
+    // What this process holds it knows without asking the store.
+    const holder = here ? this.#holderHere() : raw === null ? null : holderInfo(raw);
+    return timeoutError(this.#key, this.#plan.wait, error, holder, here);
+  }
+
+  #holderHere() {
+    for (const owner of slots.live()) {
+      if (!(owner instanceof Lock) || owner.#key !== this.#key) continue;
+      if (owner.#client === this.#client && owner.#state === HELD) return owner.#info();
+    }
+    return null;
+  }
+
+  #info() {
+    return {
+      token: this.token,
+      fence: this.fence,
+      remaining: this.remaining(),
+      since: new Date(this.#since),
+      pid: process.pid,
+      host: hostname(),
+      note: this.#plan.note,
+    };
+  }
+
+  #onLost(result) {
+    const why = result.extra === undefined ? null : result.extra;
+    if (this.#state !== HELD) {
+      slots.give(this.#slot);
+      return;
+    }
+    this.#lose(why, true);
+    if (this.#controller !== null) this.#controller.abort(this.#lossError());
+  }
+
+  #lose(why, giveSlot) {
+    this.#state = LOST;
+    this.#why = why;
+    renewals.remove(this.#token0, this.#token1);
+    if (giveSlot) slots.give(this.#slot);
+    if (telemetry.lock.hasSubscribers) this.#publish('lost', { error: this.#lossError() });
+  }
+
+  #onReleased(result) {
+    slots.give(this.#slot);
+    renewals.remove(this.#token0, this.#token1);
+    const held = (result.flags & RECORD_YES) !== 0;
+    const error = (result.flags & RECORD_FAILED) === 0 ? null : fromNative(result.extra);
+    this.#state = held || error !== null ? RELEASED : LOST;
+    if (telemetry.lock.hasSubscribers) {
+      if (this.#state === LOST) {
+        this.#publish('lost', { error: this.#lossError() });
+      } else {
+        this.#publish('released', error === null ? {} : { error });
+      }
+    }
+    if (error === null) {
+      this.#resolve(held);
+    } else {
+      this.#release.catch(noop);
+      this.#reject(error);
+    }
+  }
+
+  #lossError() {
+    const details = { key: this.#key };
+    if (this.#why !== null) return fromNative(this.#why, details);
+    return new LockLostError(`the lock ${quote(this.#key)} was lost`, details);
+  }
+
+  #publish(event, more) {
+    const message = { event, key: this.#key, note: this.#plan.note, ...more };
+    if (event !== 'wait') {
+      message.token = this.token;
+      message.fence = this.fence;
+    }
+    if (event === 'lost' || event === 'released') message.heldFor = Date.now() - this.#since;
+    telemetry.lock.publish(message);
+  }
+}
+
+/**
+ * Releases `lock` where no caller waits to hear of a store that could not be told.
+ *
+ * @returns {Promise<boolean>} false if the lease had been lost
+ */
+async function releaseQuietly(lock) {
+  try {
+    return await lock.release();
+  } catch (error) {
+    telemetry.warn(emitterOf(lock), error);
+    return true;
+  }
+}
+
+/** Asks for a lock. `plan` is what lockPlan made. */
+function acquireLock(client, key, plan) {
+  return start(new Lock(client, key, plan));
+}
+
+/** The LockLostError of a lock whose lease was lost, else null. */
+function lossOf(lock) {
+  return inspectLoss(lock);
+}
+
+module.exports = { Lock, acquireLock, lockPlan, lossOf, releaseQuietly };

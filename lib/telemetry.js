@@ -1,0 +1,34 @@
+'use strict';
+
+// What Holdfast tells about itself: diagnostics channels, which cost nothing while nobody
+// subscribes, and problems that no call can report.
+
+const diagnostics = require('node:diagnostics_channel');
+
+const lock = diagnostics.channel('holdfast:lock');
+const once = diagnostics.channel('holdfast:once');
+const kv = diagnostics.channel('holdfast:kv');
+const store = diagnostics.channel('holdfast:store');
+
+const warned = new Set();
+
+/**
+ * Tells of a problem that no caller waits to hear of: 'error' where someone listens, else one
+ * warning of the process for each code.
+ */
+function warn(emitter, error) {
+  publishStore({ event: 'warning', error });
+  if (emitter.listenerCount('error') > 0) {
+    emitter.emit('error', error);
+  } else if (!warned.has(error.code)) {
+    warned.add(error.code);
+    process.emitWarning(error.message, { type: 'HoldfastWarning', code: error.code });
+  }
+}
+
+/** Publishes what happens to a store as a whole. */
+function publishStore(message) {
+  if (store.hasSubscribers) store.publish(message);
+}
+
+module.exports = { lock, once, kv, warn, publishStore };

@@ -1,0 +1,84 @@
+'use strict';
+
+// Values between JavaScript and the store: JSON text, or bytes.
+
+const { createHash } = require('node:crypto');
+const { HoldfastError } = require('./errors');
+const { typeName } = require('./validate');
+const { RECORD_IS_BYTES } = require('./binding').constants;
+
+// What JSON cannot tell apart from null must not be stored as if it could.
+function refuseNonFinite(name) {
+  return (_key, value) => {
+    if (typeof value === 'number' && !Number.isFinite(value)) {
+      throw new RangeError(`${name} must not contain ${value}: JSON has no such number`);
+    }
+    return value;
+  };
+}
+
+function toJson(value, name) {
+  let text;
+  try {
+    text = JSON.stringify(value, refuseNonFinite(name));
+  } catch (error) {
+    if (error instanceof RangeError) throw error;
+    throw new TypeError(`${name} must be JSON or a Buffer: ${error.message}`, { cause: error });
+  }
+  if (text === undefined) {
+    throw new TypeError(`${name} must be JSON or a Buffer; got ${typeName(value)}`);
+  }
+  return text;
+}
+
+/**
+ * @param {unknown} value JSON or a Uint8Array
+ * @param {string} name of the argument, for errors
+ * @param {number} max bytes
+ * @returns {{ data: string | Uint8Array, isBytes: 0 | 1 }}
+ * @throws {TypeError} if it is neither
+ * @throws {RangeError} if it is too large, or contains NaN or an infinite number
+ */
+function encode(value, name, max) {
+  const isBytes = value instanceof Uint8Array;
+  const data = isBytes ? value : toJson(value, name);
+  const size = isBytes ? value.byteLength : Buffer.byteLength(data);
+  if (size > max) throw new RangeError(`${name} must be at most ${max} bytes; got ${size}`);
+  return { data, isBytes: isBytes ? 1 : 0 };
+}
+
+/**
+ * The value that came with `flags`: a Buffer as it is, JSON parsed. No text at all is undefined.
+ */
+function decode(data, flags) {
+  if ((flags & RECORD_IS_BYTES) !== 0) return data;
+  if (data === '') return undefined;
+  try {
+    return JSON.parse(data);
+  } catch (error) {
+    throw new HoldfastError('HF_EPROTO', 'the stored value is not JSON', { cause: error });
+  }
+}
+
+// JSON in which members come in one order, whatever order they were set in.
+function canonical(_key, value) {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  const sorted = Object.create(null);
+  for (const key of Object.keys(value).sort()) sorted[key] = value[key];
+  return sorted;
+}
+
+/**
+ * 32 bytes that tell one fingerprint from another: a string, bytes, or JSON in canonical form.
+ *
+ * @throws {TypeError} if it is none of these
+ */
+function digest(value, name) {
+  const hash = createHash('sha256');
+  if (typeof value === 'string') return hash.update('string\0').update(value).digest();
+  if (value instanceof Uint8Array) return hash.update('bytes\0').update(value).digest();
+  toJson(value, name);
+  return hash.update('json\0').update(JSON.stringify(value, canonical)).digest();
+}
+
+module.exports = { encode, decode, digest };
