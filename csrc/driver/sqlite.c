@@ -138,9 +138,12 @@ static hf_code migrate(hf__sqlite *c, hf_error *error) {
 
 static hf_code adopt(hf__sqlite *c, hf_error *error) {
     struct stamp stamp = {0, 0, 0};
-    int rc = read_stamp(c, &stamp);
+    int rc = run_sql(c, "BEGIN");
 
+    /* At one moment: another process may be just about to create it all. */
+    if (rc == SQLITE_OK) rc = read_stamp(c, &stamp);
     if (rc != SQLITE_OK) return hf__sqlite_error(c, rc, error);
+    (void)run_sql(c, "COMMIT");
     if (judge(c, &stamp, error) != HF_OK) return error->code;
     rc = use_wal(c);
     if (rc != SQLITE_OK) return hf__sqlite_error(c, rc, error);

@@ -101,7 +101,8 @@ typedef struct hf__sqlite_instance {
     uint32_t quiet;      /* turns of `poll` without a watch */
     uint64_t checked_ns; /* uv_hrtime of the last check */
     uint64_t generation; /* of the connection that `events` watches */
-    int checkpoint_at;   /* frames in the log that call for the next checkpoint */
+    int checkpoint_step; /* frames in the log that call for a checkpoint */
+    int checkpoint_at;   /* and for the next one */
     hf__node watches;
     hf__node fresh; /* watches that have seen nothing yet */
 

@@ -95,7 +95,8 @@ static hf_code sqlite_init(hf_store *store, hf_error *error) {
         .n_statements = HF__ST_COUNT,
     };
     s->conn.file = &s->file;
-    s->checkpoint_at = store->env.blocking ? CHECKPOINT_BLOCKING : CHECKPOINT_FRAMES;
+    s->checkpoint_step = store->env.blocking ? CHECKPOINT_BLOCKING : CHECKPOINT_FRAMES;
+    s->checkpoint_at = s->checkpoint_step;
     hf__list_init(&s->watches);
     hf__list_init(&s->fresh);
     return HF_OK;
@@ -135,10 +136,8 @@ static void tell_moved(hf__sqlite_instance *s) {
 /* When the log is written back next. If readers were in the way and it did not start over, not at once
  * again. */
 static void plan_checkpoint(hf__sqlite_instance *s) {
-    int step = s->base.env.blocking ? CHECKPOINT_BLOCKING : CHECKPOINT_FRAMES;
-
-    if (s->checkpoint) s->checkpoint_at = s->conn.wal_frames + step;
-    if (s->conn.wal_frames < step) s->checkpoint_at = step;
+    if (s->checkpoint) s->checkpoint_at = s->conn.wal_frames + s->checkpoint_step;
+    if (s->conn.wal_frames < s->checkpoint_step) s->checkpoint_at = s->checkpoint_step;
     s->want_checkpoint = s->conn.db != NULL && s->conn.wal_frames >= s->checkpoint_at;
     s->checkpoint = false;
 }

@@ -194,8 +194,7 @@ static int file_write(sqlite3_file *file, const void *from, int n, sqlite3_int64
     if (image == NULL) return f->real->pMethods->xWrite(f->real, from, n, at);
     pthread_mutex_lock(&state.lock);
     step();
-    if (state.quota >= 0 && at + n > image->size && all_sizes() + n > state.quota)
-        rc = SQLITE_FULL;
+    if (state.quota >= 0 && at + n > image->size && all_sizes() + n > state.quota) rc = SQLITE_FULL;
     if (rc == SQLITE_OK) rc = f->real->pMethods->xWrite(f->real, from, n, at);
     if (rc == SQLITE_OK) {
         add_change(image, from, (size_t)n, at);

@@ -39,9 +39,7 @@ void kit_init(kit *k, const char *path, const char *params, unsigned flags) {
     if (uv_loop_init(&k->loop) != 0) abort();
     k->boot_ns = hf__now_ns(system);
     k->real_us = hf__real_us(system);
-    k->clock = (flags & KIT_FAKE_CLOCK) != 0
-                   ? (hf_clock){fake_ns, fake_us, "boot-a", k}
-                   : *system;
+    k->clock = (flags & KIT_FAKE_CLOCK) != 0 ? (hf_clock){fake_ns, fake_us, "boot-a", k} : *system;
     k->env = (hf__store_env){
         .loop = &k->loop,
         .allocator = hf__allocator_libc(),
