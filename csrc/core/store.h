@@ -66,7 +66,7 @@
  * can no longer miss a later change. `watch` and `unwatch` are NULL where the store cannot tell.
  *
  * Closing. `close` is given once, as an op (verb HF_CLOSE): what was accepted before ends first, then handles are
- * closed, then the op ends; nothing runs afterwards, and `fini` frees the rest. `open` is given once too (verb HF_OPEN, error if
+ * closed, then the op ends (ops given in between end before it, with HF_ECLOSED); nothing runs afterwards, and `fini` frees the rest. `open` is given once too (verb HF_OPEN, error if
  * it cannot be had now); after a failed open further ops may try again, as the store thinks best, and the error stays per op.
  */
 #ifndef HF_CORE_STORE_H

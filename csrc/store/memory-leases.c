@@ -264,16 +264,14 @@ static void settle_all(const attempt *a) {
     }
 }
 
-static void end_marks(hf__mem_table *table, mem_owner *owner, uint64_t now_ns) {
-    hf__node *node;
+/* Who waited has come in, or has gone. */
+static void end_mark(hf__mem_table *table, const mem_owner *owner, const mem_lock *lock,
+                     uint64_t now_ns) {
+    mem_hold *mark = find_in(&owner->marks, lock);
 
-    while ((node = hf__list_first(&owner->marks)) != NULL) {
-        mem_hold *mark = hf__of(node, mem_hold, in_owner);
-        mem_lock *lock = mark->lock;
-        end_hold(table, mark, now_ns);
-        hf__mem_changed(table, HF_LEASES, lock->node.key);
-        settle(table, lock);
-    }
+    if (mark == NULL) return;
+    end_hold(table, mark, now_ns);
+    hf__mem_changed(table, HF_LEASES, lock->node.key);
 }
 
 /* How many of the keys the op's token holds; `fence` gets the newest of theirs. */
@@ -321,26 +319,36 @@ static bool holds_exactly(const attempt *a, const mem_owner *owner) {
     return true;
 }
 
-/* The admission rule, for one key. False with op->left_ms and *op->holder telling of those in the way.
- * The lock has been pruned, and the op's token has no hold on it. */
-static bool admits(const attempt *a, const mem_lock *lock) {
+/* When the first mark of others than `own` (may be NULL) lapses; 0 if there is none. */
+static uint64_t first_mark(mem_lock *lock, mem_hold *own) {
+    hf__heap_node *first;
+
+    if (own != NULL) hf__heap_remove(&lock->marks, &own->by_time);
+    first = hf__heap_min(&lock->marks);
+    if (own != NULL) hf__heap_insert(&lock->marks, &own->by_time);
+    return first == NULL ? 0 : first->at;
+}
+
+/* The admission rule, for one key. False with op->left_ms lowered to when the first of those in the way
+ * lapses. The lock has been pruned, and the op's token, whose `owner` may be NULL, has no hold on it. */
+static bool admits(const attempt *a, const mem_owner *owner, mem_lock *lock) {
     hf_op *op = a->op;
     const hf__heap_node *least = hf__heap_min(&lock->by_limit);
-    const mem_owner *owner = lock->n_marks > 0 ? find_owner(a->turn->table, &op->token) : NULL;
-    uint32_t own_marks = owner != NULL && find_in(&owner->marks, lock) != NULL ? 1 : 0;
     bool full = least != NULL && (lock->n_holds >= least->at || lock->n_holds >= op->limit);
-    bool marked = op->limit > 1 && lock->n_marks > own_marks;
+    uint64_t mark = 0;
     uint64_t left;
 
+    if (op->limit > 1 && lock->n_marks > 0)
+        mark = first_mark(lock, owner == NULL ? NULL : find_in(&owner->marks, lock));
     if (full) {
         left = hf__ms_until(a->turn->now_ns, hf__heap_min(&lock->by_time)->at);
         if (left < op->left_ms) op->left_ms = left;
     }
-    if (marked) {
-        left = hf__ms_until(a->turn->now_ns, hf__heap_min(&lock->marks)->at);
+    if (mark > 0) {
+        left = hf__ms_until(a->turn->now_ns, mark);
         if (left < op->left_ms) op->left_ms = left;
     }
-    return !full && !marked;
+    return !full && mark == 0;
 }
 
 /* Tells of one holder in the way; of one who waits, where only marks are. */
@@ -353,13 +361,13 @@ static void tell_holder(const attempt *a, const mem_lock *lock) {
 }
 
 /* Whether every key admits the op; else it is refused and told why. */
-static bool judge(attempt *a) {
+static bool judge(attempt *a, const mem_owner *owner) {
     const mem_lock *in_the_way = NULL;
 
     a->op->left_ms = HF_FOREVER;
     for (uint32_t i = 0; i < a->op->n_keys; i++) {
-        const mem_lock *lock = a->locks[i];
-        if (lock == NULL || admits(a, lock)) continue;
+        mem_lock *lock = a->locks[i];
+        if (lock == NULL || admits(a, owner, lock)) continue;
         if (in_the_way == NULL || (in_the_way->n_holds == 0 && lock->n_holds > 0))
             in_the_way = lock;
     }
@@ -427,6 +435,7 @@ static void admit(attempt *a, mem_owner *replaced) {
         mem_hold *hold = pop_fresh(a);
 
         if (replaced != NULL) end_hold(table, find_in(&replaced->holds, lock), now_ns);
+        end_mark(table, owner, lock, now_ns);
         hold->lock = lock;
         hold->owner = owner;
         hold->fence = lock->counter = a->op->fence;
@@ -438,8 +447,6 @@ static void admit(attempt *a, mem_owner *replaced) {
         hf__heap_insert(&lock->by_limit, &hold->by_limit);
         lock->n_holds++;
     }
-    /* Now that every lock has a hold, none can go with its last mark. */
-    end_marks(table, owner, now_ns);
     free_owner_if_idle(table, replaced);
     a->op->applied = true;
 }
@@ -466,7 +473,7 @@ static void decide(attempt *a) {
             hf__mem_refuse(op, HF_REFUSED_OWNER);
             return;
         }
-    } else if (!judge(a)) {
+    } else if (!judge(a, owner)) {
         if ((op->flags & HF_OP_INTENT) != 0 && op->limit == 1) leave_marks(a);
         return;
     }
@@ -512,18 +519,19 @@ void hf__mem_drop(const hf__mem_turn *turn, hf_op *op) {
 
     for (uint32_t i = 0; i < op->n_keys && owner != NULL; i++) {
         mem_lock *lock = find_lock(turn->table, op->keys[i]);
-        mem_hold *hold = lock == NULL ? NULL : find_live(owner, lock, turn->now_ns);
+        mem_hold *hold;
 
-        if (hold == NULL) continue;
-        end_hold(turn->table, hold, turn->now_ns);
-        hf__mem_changed(turn->table, HF_LEASES, lock->node.key);
+        if (lock == NULL) continue;
+        end_mark(turn->table, owner, lock, turn->now_ns);
+        hold = find_live(owner, lock, turn->now_ns);
+        if (hold != NULL) {
+            end_hold(turn->table, hold, turn->now_ns);
+            hf__mem_changed(turn->table, HF_LEASES, lock->node.key);
+            ended++;
+        }
         settle(turn->table, lock);
-        ended++;
     }
-    if (owner != NULL) {
-        end_marks(turn->table, owner, turn->now_ns);
-        free_owner_if_idle(turn->table, owner);
-    }
+    free_owner_if_idle(turn->table, owner);
     op->applied = ended == op->n_keys;
     if (!op->applied) hf__mem_refuse(op, HF_REFUSED_OWNER);
 }
