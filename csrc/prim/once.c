@@ -116,6 +116,7 @@ static void stop_claiming(hf_run *run, const hf_once_result *result) {
     unwatch(run);
     run_ref(run);
     if (run->begun != NULL) run->begun(run->data, run, result);
+    if (!run->busy) hf_op_reset(&run->op); /* the handle may outlive the allocator of what it found */
     run_unref(run);
     hf__client_end(client);
 }
@@ -295,6 +296,7 @@ static void on_claim(hf__request *request) {
     } else {
         found(run);
     }
+    if (!run->busy && run->state == ENDED) hf_op_reset(op);
     run_unref(run);
     run_unref(run); /* start_op's */
 }
