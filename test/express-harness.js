@@ -30,7 +30,7 @@ function databasePath() {
 /** Opens a store that closeAll closes: 'memory:', or 'sqlite:' on a file of its own. */
 async function openStore(url = 'memory:') {
   const hf = await open(url === 'sqlite:' ? `sqlite:${databasePath()}` : url);
-  closers.push(() => hf.close());
+  closers.push(() => hf.close({ timeout: 0 }));
   return hf;
 }
 

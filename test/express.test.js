@@ -749,6 +749,45 @@ for (const [version, express] of Object.entries(versions)) {
       assertProblem(await answer, 503, 'outcome-not-stored');
     });
 
+    for (const onCrash of ['fail', 'retry']) {
+      it(`a handler that never answers a client that left counts as hung: ${onCrash}`, async () => {
+        const hf = await openStore();
+        const left = gate();
+        const later = [];
+        const state = shop(hf, { onCrash }, {
+          handler: (req, res) => {
+            if (state.calls > 1) return res.end('second attempt');
+            // The one timer that is set when the connection has closed is the recorder's.
+            const { setTimeout: real } = globalThis;
+            res.prependListener('close', () => {
+              globalThis.setTimeout = (fn, ms) => {
+                later.push({ fn, ms });
+                return real(() => {}, 0);
+              };
+            });
+            res.on('close', () => {
+              globalThis.setTimeout = real;
+              left.open(res);
+            });
+            return sent.destroy();
+          },
+        });
+        const port = await serve(state.app);
+        const sent = sendRequest(port, { key: 'k' });
+        const res = await left.promise;
+        assertProblem(await request(port, { key: 'k' }), 409, 'in-progress');
+        assert.deepEqual(later.map(({ ms }) => ms), [15 * 60 * 1000]);
+        later[0].fn();
+        const record = async () => (await hf.record(recordKey('k')))?.state ?? 'none';
+        while (await record() === 'running') await new Promise((go) => { setImmediate(go); });
+        const again = await request(port, { key: 'k' });
+        if (onCrash === 'retry') assert.equal(again.text, 'second attempt');
+        else assert.equal(assertProblem(again, 409, 'outcome-unknown').record, recordKey('k'));
+        res.end('too late');
+        assert.equal((await request(port, { key: 'k' })).text, again.text);
+      });
+    }
+
     it('an error after a part of the answer breaks the connection, as ever', async () => {
       const hf = await openStore();
       const app = express();

@@ -5,23 +5,25 @@ import type { Duration, Holdfast, Run } from './index.js';
 /** How `idempotency` treats requests. */
 export interface IdempotencyOptions {
   /** Refuse requests without a key, with 400. Default: false. */
-  required?: boolean;
+  required?: boolean | undefined;
   /** The methods it looks at; others pass. Default: POST, PATCH, PUT and DELETE. */
-  methods?: readonly string[];
+  methods?: readonly string[] | undefined;
   /** The header that carries the key. Default: 'Idempotency-Key'. */
-  header?: string;
+  header?: string | undefined;
   /** Bytes of the largest answer that is kept, at most 1 MiB. Default: 1 MiB. */
-  maxBody?: number;
+  maxBody?: number | undefined;
   /** How long an answer is kept. Default: '24h'. */
-  ttl?: Duration;
+  ttl?: Duration | undefined;
   /** How long after a crash its request still counts as running. Default: '30s'. */
-  lease?: Duration;
+  lease?: Duration | undefined;
   /** Whether a request whose process died is refused until `hf.forget`, or run again. Default: 'fail'. */
-  onCrash?: 'fail' | 'retry';
+  onCrash?: 'fail' | 'retry' | undefined;
   /** What must be equal, beside method and path, in a repetition. Default: query and body. */
-  fingerprint?: (req: Request) => string | Uint8Array | Promise<string | Uint8Array>;
+  fingerprint?:
+    | ((req: Request) => string | Uint8Array | Promise<string | Uint8Array>)
+    | undefined;
   /** Whose key it is: equal keys of two scopes are two keys. Default: one scope for all. */
-  scope?: (req: Request) => string | Promise<string>;
+  scope?: ((req: Request) => string | Promise<string>) | undefined;
 }
 
 /**

@@ -28,7 +28,7 @@ app.post('/orders', express.json(), idempotency(hf, {
 expectTypeOf(idempotency(hf)).toEqualTypeOf<RequestHandler>();
 expectTypeOf(idempotency).parameter(1).toEqualTypeOf<IdempotencyOptions | undefined>();
 expectTypeOf<NonNullable<IdempotencyOptions['scope']>>().parameter(0).toEqualTypeOf<Request>();
-expectTypeOf(idempotency(hf.namespace('shop'))).toEqualTypeOf<RequestHandler>();
+expectTypeOf(idempotency(hf, { scope: undefined })).toEqualTypeOf<RequestHandler>();
 expectTypeOf(recordKey('k')).toEqualTypeOf<string>();
 expectTypeOf(recordKey('k', 'tenant')).toEqualTypeOf<string>();
 
