@@ -173,8 +173,8 @@ static int change_owned(hf__sqlite_instance *s, sqlite3_stmt *st, const hf_op *o
     return rc;
 }
 
-static int renew(hf__sqlite_instance *s, const hf_op *op, uint64_t until) {
-    sqlite3_stmt *st = hf__st(s, HF__ST_LEASE_RENEW);
+static int lengthen(hf__sqlite_instance *s, const hf_op *op, uint64_t until) {
+    sqlite3_stmt *st = hf__st(s, HF__ST_LEASE_LENGTHEN);
     int rc = SQLITE_OK;
     bool held;
 
@@ -190,7 +190,7 @@ static int take_again(hf__sqlite_instance *s, hf_op *op, const struct verdict *v
 
     op->applied = true;
     op->fence = v->fence;
-    return v->until < until ? renew(s, op, until) : SQLITE_OK;
+    return v->until < until ? lengthen(s, op, until) : SQLITE_OK;
 }
 
 static int refuse_held(hf__sqlite_instance *s, hf_op *op, const struct verdict *v) {

@@ -62,6 +62,8 @@ const char *const hf__sqlite_sql[HF__ST_COUNT] = {
                            " WHERE key = ?1 AND token = ?2 AND until > ?3 AND slots > 0",
     [HF__ST_LEASE_RENEW] = "UPDATE lease SET until = ?4"
                            " WHERE key = ?1 AND token = ?2 AND until > ?3 AND slots > 0",
+    [HF__ST_LEASE_LENGTHEN] = "UPDATE lease SET until = max(until, ?4)"
+                              " WHERE key = ?1 AND token = ?2 AND until > ?3 AND slots > 0",
     [HF__ST_LEASE_DROP] = "DELETE FROM lease"
                           " WHERE key = ?1 AND token = ?2 AND until > ?3 AND slots > 0",
     [HF__ST_LEASE_REMOVE] = "DELETE FROM lease WHERE key = ?1 AND token = ?2",

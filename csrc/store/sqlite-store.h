@@ -23,6 +23,7 @@
     X(LEASE_PUT)                 \
     X(LEASE_OWNED)               \
     X(LEASE_RENEW)               \
+    X(LEASE_LENGTHEN)            \
     X(LEASE_DROP)                \
     X(LEASE_REMOVE)              \
     X(LEASE_REMOVE_LAPSED)       \

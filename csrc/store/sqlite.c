@@ -146,7 +146,14 @@ static void on_closed(uv_handle_t *handle) {
     hf__sqlite_instance *s = handle->data;
     hf__op_list ended = {s->closing, s->closing};
 
-    if (--s->n_handles > 0) return;
+    if (s->n_handles > 1) {
+        s->n_handles--;
+        return;
+    }
+    /* What came while the handles were closing ends first; its callbacks may bring more. */
+    while (s->cancelled.first != NULL)
+        hf__op_finish(s->base.env.scope, &s->cancelled);
+    s->n_handles = 0;
     s->closing->applied = true;
     hf__op_finish(s->base.env.scope, &ended);
 }
@@ -250,10 +257,26 @@ void hf__sqlite_handles(hf__sqlite_instance *s) {
 
 /* ---------------------------------------------------------------- the seam */
 
+/* What comes after close. */
+static void refuse_late(hf__sqlite_instance *s, hf_op *ops) {
+    hf_error error;
+
+    hf__error_set(&error, HF_ECLOSED, 0, NULL);
+    while (ops != NULL) {
+        hf_op *next = ops->next;
+        hf__op_fail(&s->cancelled, ops, &error);
+        ops = next;
+    }
+    if (s->n_handles == 0) hf__sqlite_wake(s); /* else they are closing, and the last tells */
+}
+
 static void submit(hf_store *store, hf_op *ops) {
     hf__sqlite_instance *s = self(store);
 
-    assert(s->closing == NULL);
+    if (s->closing != NULL) {
+        refuse_late(s, ops);
+        return;
+    }
     hf__sqlite_handles(s);
     while (ops != NULL) {
         hf_op *next = ops->next;
