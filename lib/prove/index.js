@@ -1,0 +1,152 @@
+'use strict';
+
+// The proof: five ways in which concurrent services corrupt shared state, each really played with
+// many processes, once with the naive code of the step and once with Holdfast, on the same store.
+// Both sides are held to the same standard.
+
+const fs = require('node:fs/promises');
+const os = require('node:os');
+const path = require('node:path');
+const { randomBytes } = require('node:crypto');
+const { open } = require('..');
+const { version } = require('../../package.json');
+const { redact } = require('./redact');
+const { Stage } = require('./stage');
+
+/** Trials in the order of the page. Those of one group play at the same time. */
+const GROUPS = [['checkout'], ['stock'], ['nightly'], ['killed', 'blocked']]
+  .map((group) => group.map((name) => require(`./trials/${name}`)));
+
+/** A trial that takes longer than this hangs, and is ended. */
+const TRIAL_MAX_MS = 60_000;
+
+/** The shop of the first trial, unless another one is given. */
+const SHOP = path.join(__dirname, 'shop.js');
+
+const SIDES = ['naive', 'holdfast'];
+
+/** Judges both sides of a trial by the same standard. */
+function judge(trial, code, facts, ms) {
+  const sides = SIDES.map((side) => {
+    const broken = trial.check(facts[side]);
+    return [side, { code: code[side], held: broken.length === 0, broken, facts: facts[side] }];
+  });
+  const story = SIDES.map((side) => trial.tell(facts[side]));
+  const { naive, holdfast } = Object.fromEntries(sides);
+  return {
+    name: trial.name,
+    title: trial.title,
+    held: holdfast.held,
+    ms,
+    story: story[0].map(([label, text], i) => ({ label, naive: text, holdfast: story[1][i][1] })),
+    naive,
+    holdfast,
+  };
+}
+
+/** Plays one trial. A trial that cannot be played is a result too: its guarantee is not shown. */
+async function play(trial, show) {
+  const began = performance.now();
+  const limit = AbortSignal.timeout(TRIAL_MAX_MS);
+  const signal = AbortSignal.any([show.signal, limit]);
+  const stage = new Stage({ ...show, trial: trial.name, signal });
+  try {
+    const facts = await trial.run(stage, { shop: show.shop });
+    const code = trial.name === 'checkout' ? require(show.shop).code : trial.code;
+    return judge(trial, code, facts, Math.round(performance.now() - began));
+  } catch (error) {
+    show.signal.throwIfAborted();
+    const hung = limit.aborted && { message: `did not end within ${TRIAL_MAX_MS / 1000} s` };
+    const { code, message } = hung || error;
+    return { name: trial.name, title: trial.title, held: false, error: { code, message } };
+  } finally {
+    await stage.end();
+  }
+}
+
+/**
+ * Removes what the trials have left on the store. What cannot be removed now expires, or is
+ * small.
+ */
+async function tidy(hf, keys) {
+  for (const key of keys) {
+    await Promise.allSettled([hf.kv.delete(key), hf.forget(key)]);
+  }
+}
+
+/** The groups, with no trials but the wanted ones. */
+function choose(only) {
+  const names = GROUPS.flat().map(({ name }) => name);
+  const unknown = only?.find((name) => !names.includes(name));
+  if (unknown !== undefined || only?.length === 0) {
+    throw new RangeError(
+      `only: there is no trial '${unknown ?? ''}'; they are ${names.join(', ')}`,
+    );
+  }
+  return GROUPS.map((group) => group.filter(({ name }) => !only || only.includes(name)));
+}
+
+async function playAll(groups, show, onTrial) {
+  const trials = [];
+  for (const group of groups) {
+    for (const result of await Promise.all(group.map((trial) => play(trial, show)))) {
+      trials.push(result);
+      onTrial?.(result, trials.length);
+    }
+  }
+  return trials;
+}
+
+/**
+ * Plays all trials and returns what happened.
+ *
+ * @param {object} [o]
+ * @param {string | string[]} [o.url] the store, as `open` takes it; default: a new SQLite file in
+ *   a temporary folder, removed afterwards. `memory:` is a RangeError: its store is of one process.
+ * @param {string[]} [o.only] names of the trials to play; default: all
+ * @param {string} [o.shop] absolute path of a module with the shop of the first trial
+ * @param {AbortSignal} [o.signal] ends everything; rejects with its reason
+ * @param {(info: object) => void} [o.onStart] called once the store has answered
+ * @param {(trial: object, nth: number) => void} [o.onTrial] called with each result, in order
+ * @returns {Promise<object>} `held` says whether every guarantee held; see docs/command-line.md
+ */
+async function prove({ url, only, shop = SHOP, signal, onStart, onTrial } = {}) {
+  const groups = choose(only);
+  if ([url].flat().some((one) => /^memory:/i.test(one))) {
+    throw new RangeError('url: memory: is a store of one process, and the trials need many; ' +
+      'give a file, such as sqlite:./holdfast.db');
+  }
+  const began = performance.now();
+  const folder = await fs.mkdtemp(path.join(os.tmpdir(), 'holdfast-prove-'));
+  const store = url ?? `sqlite:${path.join(folder, 'store.db')}`;
+  const info = { store: [store].flat().map(redact).join(', '), temporary: url === undefined };
+  const keys = new Set();
+  let hf;
+  try {
+    hf = await open(store);
+    onStart?.(info);
+    const run = `holdfast-prove/${randomBytes(6).toString('hex')}`;
+    const show = { url: store, hf, folder, run, keys, shop, signal: signal ?? neverAborted() };
+    const trials = await playAll(groups, show, onTrial);
+    return {
+      version,
+      store: info.store,
+      temporary: info.temporary,
+      held: trials.every(({ held }) => held),
+      ms: Math.round(performance.now() - began),
+      trials,
+    };
+  } finally {
+    if (hf) {
+      await tidy(hf, keys);
+      await hf.close();
+    }
+    await fs.rm(folder, { recursive: true, force: true });
+  }
+}
+
+function neverAborted() {
+  return new AbortController().signal;
+}
+
+module.exports = { prove };
