@@ -1,8 +1,8 @@
 /* The store contract (csrc/core/store.h), as tests. A store's test program names its subject and lets
  * the suite define one TEST for each part:
  *
- *     static const store_subject memory = {.vt = &hf__memory_store, ...};
- *     HF_CONFORMANCE_TESTS(memory)
+ *     static const store_subject hf__subject = {.vt = &hf__memory_store, ...};
+ *     HF_CONFORMANCE_TESTS()
  *
  * Parts that need what the store has not (its vtable's caps, a hook of the subject) are skipped and say
  * so. Every part takes a world that is open, so that a test can have allocations fail in it.
@@ -73,11 +73,6 @@ void conformance_run(const store_subject *subject, void (*part)(world *w), injec
 #define HF__TEST_PART(name)                                      \
     TEST(name) {                                                 \
         conformance_run(&hf__subject, conformance_##name, NULL); \
-    }
-#define HF__TEST_STARVING(name)                                     \
-    TEST(starving_##name) {                                         \
-        static injector starve;                                     \
-        conformance_run(&hf__subject, conformance_##name, &starve); \
     }
 
 #define HF_CONFORMANCE_TESTS()    \
