@@ -1,0 +1,151 @@
+// The declarations, read as an application would.
+
+import { expectTypeOf } from 'expect-type';
+import {
+  open, Holdfast, HoldfastError, LockTimeoutError, LockLostError, ConflictError, StaleFenceError,
+  BoundsError, InProgressError, MismatchError, QuorumError, UnavailableError,
+  type CloseOptions, type CreateOptions, type DeleteOptions, type DoneRecordInfo, type Duration,
+  type Fence, type FenceLike, type HolderInfo, type HoldfastErrorCode, type HoldfastErrorDetails,
+  type HoldfastEvents, type HoldfastOptions, type IdempotentOptions, type IncrementOptions,
+  type JsonValue, type KV, type KVMessage, type Lock, type LockInfo, type LockMessage,
+  type LockOptions, type OnceDetail, type OnceMessage, type OnceOptions, type PutOptions,
+  type RecordBase, type RecordInfo, type Run, type StoreMessage, type TryLockOptions,
+  type UnfinishedRecordInfo, type UpdateOptions, type Versioned,
+} from '../..';
+
+const hf = new Holdfast('memory:');
+
+export async function opening() {
+  expectTypeOf(open).returns.resolves.toEqualTypeOf<Holdfast>();
+  expectTypeOf(open).parameter(0).toEqualTypeOf<string | undefined>();
+  expectTypeOf(hf).toExtend<AsyncDisposable>();
+  await using scoped = await open('sqlite:./x.db');
+  expectTypeOf(scoped.ping()).resolves.toBeNumber();
+  expectTypeOf(scoped.sweep()).resolves.toBeNumber();
+  await scoped.close({ timeout: '5s' } satisfies CloseOptions);
+  // @ts-expect-error there are no options yet
+  await open('memory:', { prefix: 'a' } satisfies HoldfastOptions);
+  // @ts-expect-error a quorum comes later
+  await open(['redis://a', 'redis://b']);
+}
+
+export async function locks() {
+  const options: LockOptions = {
+    ttl: '30s', wait: Infinity, renew: true, maxHold: Infinity, maxStall: 60000,
+    signal: AbortSignal.timeout(1), note: 'why',
+  };
+  const lock = await hf.lock('key', options);
+  expectTypeOf(lock).toEqualTypeOf<Lock>();
+  expectTypeOf(lock).toExtend<AsyncDisposable>();
+  expectTypeOf(lock.fence).toEqualTypeOf<number | null>();
+  expectTypeOf(lock.signal).toEqualTypeOf<AbortSignal>();
+  expectTypeOf(lock.remaining()).toBeNumber();
+  expectTypeOf(lock.extend('1m')).resolves.toBeVoid();
+  expectTypeOf(lock.release()).resolves.toBeBoolean();
+  expectTypeOf(lock.assertHeld).returns.toBeVoid();
+  // @ts-expect-error nobody sets what is held
+  lock.held = true;
+
+  expectTypeOf(hf.tryLock('key')).resolves.toEqualTypeOf<Lock | null>();
+  const single: TryLockOptions = { ttl: 1000 };
+  await hf.tryLock('key', single);
+  // @ts-expect-error one attempt does not wait
+  await hf.tryLock('key', { wait: 0 });
+  // @ts-expect-error shared locks come later
+  await hf.lock('key', { mode: 'shared' });
+  // @ts-expect-error several keys come later
+  await hf.lock(['a', 'b']);
+
+  expectTypeOf(hf.withLock('key', () => 5)).resolves.toBeNumber();
+  expectTypeOf(hf.withLock('key', { ttl: 100 }, async (held) => held.token)).resolves.toBeString();
+  expectTypeOf(hf.inspect('key')).resolves.toEqualTypeOf<LockInfo | null>();
+  expectTypeOf<LockInfo['holders']>().toEqualTypeOf<HolderInfo[]>();
+}
+
+export async function operations() {
+  const options: OnceOptions = {
+    ttl: Infinity, lease: '30s', wait: 0, onCrash: 'fail', keepErrors: true,
+    fingerprint: { amount: 5 }, signal: AbortSignal.timeout(1),
+  };
+  expectTypeOf(hf.once('key', () => 5)).resolves.toBeNumber();
+  expectTypeOf(hf.once('key', { ttl: 100 }, async () => 'x')).resolves.toBeString();
+  expectTypeOf(hf.once('key', { detail: true }, () => 5)).resolves.toEqualTypeOf<OnceDetail<number>>();
+  await hf.once('key', (run) => {
+    expectTypeOf(run).toEqualTypeOf<Run>();
+    expectTypeOf(run.signal).toEqualTypeOf<AbortSignal>();
+  });
+  expectTypeOf(options.detail).toEqualTypeOf<boolean | undefined>();
+  // @ts-expect-error a crash is answered in one of two ways
+  await hf.once('key', { onCrash: 'ignore' }, () => 5);
+
+  const charge = hf.idempotent(async (id: string, amount: number) => ({ id, amount }), {
+    key: (id) => id,
+  });
+  expectTypeOf(charge).parameters.toEqualTypeOf<[string, number]>();
+  expectTypeOf(charge).returns.resolves.toEqualTypeOf<{ id: string; amount: number }>();
+  expectTypeOf<IdempotentOptions<[string]>['key']>().toEqualTypeOf<(id: string) => string>();
+  // @ts-expect-error the key is what tells calls apart
+  hf.idempotent(() => 5, {});
+
+  const record = await hf.record<number>('key');
+  expectTypeOf(record).toEqualTypeOf<RecordInfo<number> | null>();
+  if (record?.state === 'done') {
+    expectTypeOf(record).toEqualTypeOf<DoneRecordInfo<number>>();
+    expectTypeOf(record.value).toEqualTypeOf<number | undefined>();
+  } else if (record !== null) {
+    expectTypeOf(record).toEqualTypeOf<UnfinishedRecordInfo>();
+  }
+  expectTypeOf<UnfinishedRecordInfo>().toExtend<RecordBase>();
+  expectTypeOf(hf.forget('key')).resolves.toBeBoolean();
+}
+
+export async function values(lock: Lock, run: Run) {
+  expectTypeOf(hf.kv).toEqualTypeOf<KV>();
+  // @ts-expect-error it belongs to its Holdfast
+  hf.kv = hf.kv;
+  expectTypeOf(hf.kv.get('key')).resolves.toEqualTypeOf<Versioned<unknown> | null>();
+  expectTypeOf(hf.kv.get<string>('key')).resolves.toEqualTypeOf<Versioned<string> | null>();
+  expectTypeOf(hf.kv.create('key', 1, { ttl: '1m', fence: lock } satisfies CreateOptions))
+    .resolves.toBeNumber();
+  expectTypeOf(hf.kv.put('key', Buffer.from('x'), { version: 1 } satisfies PutOptions))
+    .resolves.toBeNumber();
+  const options: UpdateOptions = { retries: 5, fence: { key: 'lock', fence: 7 } };
+  const updated = hf.kv.update<number>('key', (value) => (value ?? 0) + 1, options);
+  expectTypeOf(updated).resolves.toEqualTypeOf<Versioned<number>>();
+  const bounds: IncrementOptions = { min: 0, max: 9, initial: 3, fence: lock };
+  expectTypeOf(hf.kv.increment('key', -1, bounds)).resolves.toBeNumber();
+  expectTypeOf(hf.kv.delete('key', { version: 3 } satisfies DeleteOptions)).resolves.toBeBoolean();
+  expectTypeOf<Fence>().toExtend<FenceLike>();
+  // @ts-expect-error a version is a number
+  await hf.kv.put('key', 1, { version: '1' });
+  expectTypeOf(run.fence).toBeNumber();
+}
+
+export function errors(error: HoldfastError) {
+  expectTypeOf(error.code).toEqualTypeOf<HoldfastErrorCode>();
+  expectTypeOf(error.retryable).toBeBoolean();
+  expectTypeOf(error.outcomeUnknown).toBeBoolean();
+  expectTypeOf<LockTimeoutError['code']>().toEqualTypeOf<'HF_ETIMEDOUT'>();
+  expectTypeOf<LockTimeoutError['holder']>().toEqualTypeOf<HolderInfo | null>();
+  expectTypeOf<LockLostError['result']>().toEqualTypeOf<unknown>();
+  expectTypeOf<ConflictError['version']>().toEqualTypeOf<number | null>();
+  expectTypeOf<StaleFenceError['fence']>().toEqualTypeOf<number | null>();
+  expectTypeOf<InProgressError['retryAfter']>().toBeNumber();
+  expectTypeOf<BoundsError | MismatchError | QuorumError | UnavailableError>()
+    .toExtend<HoldfastError>();
+  const details: HoldfastErrorDetails = { cause: error, retryable: true };
+  expectTypeOf(new HoldfastError('HF_EIO', 'text', details)).toExtend<Error>();
+  hf.on('error', (problem) => expectTypeOf(problem).toEqualTypeOf<HoldfastError>());
+  expectTypeOf<keyof HoldfastEvents>().toEqualTypeOf<'error'>();
+  // @ts-expect-error no such event
+  hf.on('lost', () => {});
+}
+
+export function telemetry(message: LockMessage | KVMessage | OnceMessage | StoreMessage) {
+  expectTypeOf(message.error).toEqualTypeOf<HoldfastError | undefined>();
+  expectTypeOf<LockMessage['event']>()
+    .toEqualTypeOf<'wait' | 'held' | 'renewed' | 'lost' | 'released'>();
+}
+
+export const durations: Duration[] = [5, '5m'];
+export const json: JsonValue = { a: [1, 'x', null, true] };

@@ -1,0 +1,450 @@
+import { EventEmitter } from 'node:events';
+
+/** Milliseconds, or a string such as `'30s'`, `'5m'`, `'24h'`. */
+export type Duration = number | string;
+
+/** What an operation may return to be kept: JSON, bytes, or nothing. */
+export type JsonValue =
+  | string
+  | number
+  | boolean
+  | null
+  | readonly JsonValue[]
+  | { readonly [key: string]: JsonValue | undefined };
+
+/** There are no options yet. */
+export type HoldfastOptions = Record<string, never>;
+
+export interface LockOptions {
+  /** How long after a crash the lock stays taken: 50 ms to 24 h. Default `'30s'`. */
+  ttl?: Duration | undefined;
+  /** How long to wait, from the call: 0 is one attempt, Infinity until `signal` aborts. Default `'10s'`. */
+  wait?: Duration | undefined;
+  /** Renew until release. Default true; with false it ends when `ttl` has passed. */
+  renew?: boolean | undefined;
+  /** How long it may be held at most, from 50 ms. Default Infinity. */
+  maxHold?: Duration | undefined;
+  /** How long the event loop may be stuck before the lock is given up, from 50 ms. Default `'60s'`. */
+  maxStall?: Duration | undefined;
+  /** Ends the wait; the promise rejects with its reason. */
+  signal?: AbortSignal | undefined;
+  /** What `inspect()` shows others, at most 256 bytes. Default `''`. */
+  note?: string | undefined;
+}
+
+export type TryLockOptions = Omit<LockOptions, 'wait'>;
+
+/** A lock that is held, until `release()` or until its lease is lost. */
+export interface Lock extends AsyncDisposable {
+  readonly keys: readonly string[];
+  /** 32 hexadecimal digits that name this holder. */
+  readonly token: string;
+  /** Grows with every take of the key. Null where the store has none. */
+  readonly fence: number | null;
+  /** Aborts with a `LockLostError` in the first loop turn after the loss; never by a release. */
+  readonly signal: AbortSignal;
+  /** Exact at any instant, also within one long synchronous function. */
+  readonly held: boolean;
+  /** Milliseconds until the lease ends if it is not renewed again; 0 when it is not held. */
+  remaining(): number;
+  /** @throws {LockLostError} if it is not held */
+  assertHeld(): void;
+  /** Sets the lease to `ttl` from now, and later renewals too. @throws {LockLostError} */
+  extend(ttl?: Duration): Promise<void>;
+  /** Resolves with false if the lease was lost, or was released before. */
+  release(): Promise<boolean>;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** What guards a write: an exclusive lock of one key, or what is known of one in another process. */
+export type FenceLike = Lock | Fence;
+
+export interface Fence {
+  /** The key of the lock. */
+  key: string;
+  fence: number;
+}
+
+export interface HolderInfo {
+  token: string;
+  fence: number | null;
+  /** Milliseconds until its lease ends unless it is renewed. */
+  remaining: number;
+  since: Date;
+  pid: number | null;
+  host: string;
+  note: string;
+}
+
+export interface LockInfo {
+  key: string;
+  holders: HolderInfo[];
+  /** How many of this process wait for it. */
+  waiters: number;
+  /** Milliseconds that the first of them has waited. */
+  longestWait: number;
+}
+
+export interface OnceOptions {
+  /** How long the result is kept: from 50 ms, or Infinity. Default `'24h'`. */
+  ttl?: Duration | undefined;
+  /** How long after a crash the claim lasts: 50 ms to 24 h. Default `'30s'`. */
+  lease?: Duration | undefined;
+  /** How long to wait for the result of another's run; 0, or Infinity. Default `'30s'`. */
+  wait?: Duration | undefined;
+  /** What happens after a crash: run it again, or refuse it until `forget()`. Default `'retry'`. */
+  onCrash?: 'retry' | 'fail' | undefined;
+  /** An error that the function throws is a result too. Default false. */
+  keepErrors?: boolean | undefined;
+  /** A string, bytes or JSON of the input: the key with another one is a `MismatchError`. */
+  fingerprint?: string | Uint8Array | JsonValue | undefined;
+  /** Ends the wait, not a run that has begun. */
+  signal?: AbortSignal | undefined;
+  /** Resolve with `{ value, replayed, attempt }`. Default false. */
+  detail?: boolean | undefined;
+}
+
+export interface IdempotentOptions<A extends unknown[]> extends Omit<OnceOptions, 'detail'> {
+  /** Makes the key of a call from its arguments. */
+  key: (...args: A) => string;
+}
+
+export interface OnceDetail<T> {
+  value: T;
+  /** An earlier run left the value. */
+  replayed: boolean;
+  /** Of the run that left it: above 1 if runs before it ended without a result. */
+  attempt: number;
+}
+
+/** One run of an operation, as its function sees it. */
+export interface Run {
+  readonly key: string;
+  readonly attempt: number;
+  readonly fence: number;
+  readonly token: string;
+  /** Aborts with a `LockLostError` when the claim was lost: another run may have begun. */
+  readonly signal: AbortSignal;
+}
+
+export interface RecordBase {
+  key: string;
+  attempt: number;
+  storedAt: Date;
+  /** Null if it is kept for ever. */
+  expiresAt: Date | null;
+  /** Milliseconds that the running claim lasts unless it is renewed; 0 if none is running. */
+  leaseLeft: number;
+}
+
+export interface UnfinishedRecordInfo extends RecordBase {
+  /** `'crashed'`: its process is gone, and whether it took effect is unknown. */
+  state: 'running' | 'crashed';
+}
+
+export interface DoneRecordInfo<T = unknown> extends RecordBase {
+  state: 'done';
+  value?: T;
+  /** What the function threw, with `keepErrors`. */
+  error?: Error;
+}
+
+export type RecordInfo<T = unknown> = UnfinishedRecordInfo | DoneRecordInfo<T>;
+
+export interface Versioned<T> {
+  value: T;
+  version: number;
+}
+
+export interface CreateOptions {
+  /** When it expires: from 1 ms, or Infinity, which is the default. */
+  ttl?: Duration | undefined;
+  fence?: FenceLike | undefined;
+}
+
+export interface PutOptions {
+  /** Write only if this is the present version. */
+  version?: number | undefined;
+  fence?: FenceLike | undefined;
+  /** When it expires: from 1 ms. Without it never, whatever was set before. */
+  ttl?: Duration | undefined;
+}
+
+export interface UpdateOptions {
+  /** How often it is done again at most where other writes come between: 0 to 10,000. Default 30. */
+  retries?: number | undefined;
+  fence?: FenceLike | undefined;
+  /** From 1 ms, or Infinity; by default the value's time stays. */
+  ttl?: Duration | undefined;
+}
+
+export interface IncrementOptions {
+  min?: number | undefined;
+  max?: number | undefined;
+  /** What is added to where there is no value. Default 0. */
+  initial?: number | undefined;
+  fence?: FenceLike | undefined;
+}
+
+export interface DeleteOptions {
+  /** Delete only if this is the present version. */
+  version?: number | undefined;
+  fence?: FenceLike | undefined;
+}
+
+/** Values that change only when their condition holds. */
+export interface KV {
+  /** Bytes come as a Buffer, anything else as JSON. Null where there is none. */
+  get<T = unknown>(key: string): Promise<Versioned<T> | null>;
+  /** Resolves with the version. @throws {ConflictError} if there is one */
+  create(key: string, value: unknown, options?: CreateOptions): Promise<number>;
+  /** Resolves with the new version. @throws {ConflictError} @throws {StaleFenceError} */
+  put(key: string, value: unknown, options?: PutOptions): Promise<number>;
+  /** Replaces a value by what `fn` makes of it; `fn` may run several times. */
+  update<T = unknown, U = T>(
+    key: string,
+    fn: (value: T | undefined) => U | Promise<U>,
+    options?: UpdateOptions,
+  ): Promise<Versioned<U>>;
+  /** Resolves with the new number. `by` is 1 by default. @throws {BoundsError} */
+  increment(key: string, by?: number, options?: IncrementOptions): Promise<number>;
+  /** Resolves with false where there was none. @throws {ConflictError} */
+  delete(key: string, options?: DeleteOptions): Promise<boolean>;
+}
+
+export interface CloseOptions {
+  /** How long holders of locks and runs may take; 0, or Infinity. Default `'5s'`. */
+  timeout?: Duration | undefined;
+}
+
+export interface HoldfastEvents {
+  /** A problem that no call reports. Where nobody listens, one warning of the process for each code. */
+  error: [error: HoldfastError];
+}
+
+// `once` of Holdfast runs an operation: the emitter's own is not there.
+declare const Emitter: new () => Omit<EventEmitter<HoldfastEvents>, 'once'>;
+
+/** Locks, run-once operations and conditional values on one store. */
+export class Holdfast extends Emitter implements AsyncDisposable {
+  /** Connects at first use. Without `url`: HOLDFAST_URL, else `'sqlite:./holdfast.db'`. */
+  constructor(url?: string, options?: HoldfastOptions);
+
+  /** Waits until the lock is held. @throws {LockTimeoutError} @throws {UnavailableError} */
+  lock(key: string, options?: LockOptions): Promise<Lock>;
+  /** One attempt, which never overtakes those of this process that wait. */
+  tryLock(key: string, options?: TryLockOptions): Promise<Lock | null>;
+  /** Runs `fn` while the lock is held. @throws {LockLostError} with `result` */
+  withLock<T>(key: string, fn: (lock: Lock) => T | Promise<T>): Promise<T>;
+  withLock<T>(
+    key: string,
+    options: LockOptions | undefined,
+    fn: (lock: Lock) => T | Promise<T>,
+  ): Promise<T>;
+  /** Null when nobody holds it, nor waits. */
+  inspect(key: string): Promise<LockInfo | null>;
+
+  /**
+   * Runs `fn` once for `key`, in all processes together, and gives everybody its result. This is not
+   * the `once` of an emitter: for events there is `on`.
+   */
+  once<T>(key: string, fn: (run: Run) => T | Promise<T>): Promise<T>;
+  once<T>(
+    key: string,
+    options: OnceOptions & { detail: true },
+    fn: (run: Run) => T | Promise<T>,
+  ): Promise<OnceDetail<T>>;
+  once<T>(
+    key: string,
+    options: (OnceOptions & { detail?: false | undefined }) | undefined,
+    fn: (run: Run) => T | Promise<T>,
+  ): Promise<T>;
+  /** Makes a function that runs once for each key. */
+  idempotent<A extends unknown[], T>(
+    fn: (...args: A) => T | Promise<T>,
+    options: IdempotentOptions<A>,
+  ): (...args: A) => Promise<T>;
+  /** Null if the operation was never run, or has been forgotten. */
+  record<T = unknown>(key: string): Promise<RecordInfo<T> | null>;
+  /** The next call runs the operation anew. Resolves with whether there was a record. */
+  forget(key: string): Promise<boolean>;
+
+  readonly kv: KV;
+
+  /** Removes what has expired; resolves with how many rows. */
+  sweep(): Promise<number>;
+  /** Resolves with the milliseconds that the store took to answer. */
+  ping(): Promise<number>;
+  /** Refuses new work, lets holders finish, then releases what is left. */
+  close(options?: CloseOptions): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** Opens a store and connects; rejects if it cannot. */
+export function open(url?: string, options?: HoldfastOptions): Promise<Holdfast>;
+
+export type HoldfastErrorCode =
+  | 'HF_EINVAL'
+  | 'HF_ENOMEM'
+  | 'HF_ENOTSUP'
+  | 'HF_ECLOSED'
+  | 'HF_ECANCELED'
+  | 'HF_ETIMEDOUT'
+  | 'HF_ELOST'
+  | 'HF_ECONFLICT'
+  | 'HF_ESTALE'
+  | 'HF_EBOUNDS'
+  | 'HF_EINPROGRESS'
+  | 'HF_EMISMATCH'
+  | 'HF_ECRASHED'
+  | 'HF_EQUORUM'
+  | 'HF_EUNAVAIL'
+  | 'HF_EPROTO'
+  | 'HF_ETOOBIG'
+  | 'HF_ETYPE'
+  | 'HF_EOVERLOAD'
+  | 'HF_EBUSY'
+  | 'HF_EREADONLY'
+  | 'HF_EFULL'
+  | 'HF_EIO'
+  | 'HF_ENOENT'
+  | 'HF_EACCES'
+  | 'HF_ENOTADB'
+  | 'HF_ESCHEMA'
+  | 'HF_EMOVED'
+  | 'HF_ENETFS';
+
+export interface HoldfastErrorDetails {
+  cause?: unknown;
+  retryable?: boolean;
+  outcomeUnknown?: boolean;
+  key?: string;
+}
+
+/** Every error that Holdfast reports, apart from a TypeError or RangeError for a bad argument. */
+export class HoldfastError extends Error {
+  constructor(code: HoldfastErrorCode, message?: string, details?: HoldfastErrorDetails);
+  readonly code: HoldfastErrorCode;
+  /** The same call may succeed later. */
+  readonly retryable: boolean;
+  /** The write may have landed. */
+  readonly outcomeUnknown: boolean;
+  /** The key that it is about. */
+  readonly key?: string;
+  /** errno, or the extended code of SQLite. */
+  readonly native?: number;
+  /** SQLSTATE or the prefix of a Redis error. */
+  readonly state?: string;
+  /** What the function returned, where that could not be recorded, or the lease was lost. */
+  readonly result?: unknown;
+}
+
+/** The wait for a lock ended while others held it. */
+export class LockTimeoutError extends HoldfastError {
+  constructor(message?: string, details?: HoldfastErrorDetails);
+  readonly code: 'HF_ETIMEDOUT';
+  /** Milliseconds, if that is known. */
+  readonly heldFor: number | null;
+  readonly holder: HolderInfo | null;
+}
+
+/** A lease ended before its work did. */
+export class LockLostError extends HoldfastError {
+  constructor(message?: string, details?: HoldfastErrorDetails);
+  readonly code: 'HF_ELOST';
+}
+
+/** The condition of a write does not hold. */
+export class ConflictError extends HoldfastError {
+  constructor(message?: string, details?: HoldfastErrorDetails);
+  readonly code: 'HF_ECONFLICT';
+  /** The present version, if that is known. */
+  readonly version: number | null;
+}
+
+/** A write came with an older fence than the newest seen. */
+export class StaleFenceError extends HoldfastError {
+  constructor(message?: string, details?: HoldfastErrorDetails);
+  readonly code: 'HF_ESTALE';
+  /** The newest fence seen, if that is known. */
+  readonly fence: number | null;
+}
+
+/** A counter would leave its bounds. */
+export class BoundsError extends HoldfastError {
+  constructor(message?: string, details?: HoldfastErrorDetails);
+  readonly code: 'HF_EBOUNDS';
+}
+
+/** The operation is running elsewhere. */
+export class InProgressError extends HoldfastError {
+  constructor(message?: string, details?: HoldfastErrorDetails);
+  readonly code: 'HF_EINPROGRESS';
+  /** Milliseconds after which the claim lapses if its runner is dead. */
+  readonly retryAfter: number;
+}
+
+/** The key was used before for an operation with another fingerprint. */
+export class MismatchError extends HoldfastError {
+  constructor(message?: string, details?: HoldfastErrorDetails);
+  readonly code: 'HF_EMISMATCH';
+}
+
+/** No majority of the nodes agreed. */
+export class QuorumError extends HoldfastError {
+  constructor(message?: string, details?: HoldfastErrorDetails);
+  readonly code: 'HF_EQUORUM';
+}
+
+/** The store did not answer. */
+export class UnavailableError extends HoldfastError {
+  constructor(message?: string, details?: HoldfastErrorDetails);
+  readonly code: 'HF_EUNAVAIL';
+}
+
+/** What `diagnostics_channel` 'holdfast:lock' publishes. */
+export interface LockMessage {
+  event: 'wait' | 'held' | 'renewed' | 'lost' | 'released';
+  key: string;
+  note: string;
+  /** Not of 'wait'. */
+  token?: string;
+  fence?: number | null;
+  /** Of 'held': milliseconds. */
+  waited?: number;
+  /** Of 'lost' and 'released': milliseconds. */
+  heldFor?: number;
+  /** Of 'lost', and of 'released' where the store could not be told. */
+  error?: HoldfastError;
+}
+
+/** What `diagnostics_channel` 'holdfast:once' publishes. */
+export interface OnceMessage {
+  event: 'claimed' | 'replayed' | 'refused' | 'renewed' | 'lost' | 'finished' | 'abandoned';
+  key: string;
+  attempt?: number;
+  token?: string;
+  /** Of 'finished': the outcome is an error that the function threw. */
+  isError?: boolean;
+  /** Of 'refused' and 'lost'. */
+  error?: HoldfastError;
+}
+
+/** What `diagnostics_channel` 'holdfast:kv' publishes. */
+export interface KVMessage {
+  event: 'get' | 'create' | 'put' | 'update' | 'increment' | 'delete';
+  key: string;
+  /** Milliseconds. */
+  took: number;
+  /** Where it failed, or its condition did not hold. */
+  error?: HoldfastError;
+}
+
+/** What `diagnostics_channel` 'holdfast:store' publishes. */
+export interface StoreMessage {
+  event: 'open' | 'close' | 'warning';
+  /** Not of 'warning'. */
+  store?: string;
+  /** Of 'warning'. */
+  error?: HoldfastError;
+}
