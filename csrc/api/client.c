@@ -6,12 +6,16 @@
 #include "store/registry.h"
 #include "util/alloc.h"
 
+#include <string.h>
+
 hf_code hf_client_open(hf_engine *engine, hf_slice url, hf_client **out, hf_error *error) {
     hf__url parsed;
     const char *why;
     if (engine->closing) return hf__error_set(error, HF_ECLOSED, 0, "the engine is being closed");
     if (!hf__url_parse(&parsed, url, &engine->allocator, &why))
-        return hf__error_set(error, HF_EINVAL, 0, "the URL is not valid: %s", why);
+        return strcmp(why, HF__URL_NOMEM) == 0
+                   ? hf__error_set(error, HF_ENOMEM, 0, NULL)
+                   : hf__error_set(error, HF_EINVAL, 0, "the URL is not valid: %s", why);
     const hf_store_vtable *vt = hf__store_find(parsed.scheme);
     if (vt == NULL) {
         hf__error_set(error, HF_ENOTSUP, 0,
