@@ -157,7 +157,7 @@ describe('the proof', function () {
     assert.strictEqual(result.held, true);
     const keys = [...new Set(fs.readFileSync(prefixes, 'utf8').trim().split('\n'))]
       .map((prefix) => `${prefix}/order-1001`);
-    assert.deepStrictEqual(keys.map((key) => key.split('/')[2]).sort(), ['holdfast', 'naive']);
+    assert.deepStrictEqual(keys.map((key) => key.split('/')[3]).sort(), ['holdfast', 'naive']);
     const hf = await open(url);
     try {
       for (const key of keys) {

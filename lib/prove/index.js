@@ -89,9 +89,11 @@ function choose(only) {
 async function playAll(groups, show, onTrial) {
   const trials = [];
   for (const group of groups) {
-    for (const result of await Promise.all(group.map((trial) => play(trial, show)))) {
-      trials.push(result);
-      onTrial?.(result, trials.length);
+    // All of them, also if one gives up: only then is none of their processes left.
+    for (const { reason, value } of await Promise.allSettled(group.map((t) => play(t, show)))) {
+      if (reason) throw reason;
+      trials.push(value);
+      onTrial?.(value, trials.length);
     }
   }
   return trials;
