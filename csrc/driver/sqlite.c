@@ -142,8 +142,8 @@ static hf_code adopt(hf__sqlite *c, hf_error *error) {
 
     /* At one moment: another process may be just about to create it all. */
     if (rc == SQLITE_OK) rc = read_stamp(c, &stamp);
+    if (rc == SQLITE_OK) rc = run_sql(c, "COMMIT");
     if (rc != SQLITE_OK) return hf__sqlite_error(c, rc, error);
-    (void)run_sql(c, "COMMIT");
     if (judge(c, &stamp, error) != HF_OK) return error->code;
     rc = use_wal(c);
     if (rc != SQLITE_OK) return hf__sqlite_error(c, rc, error);
@@ -281,7 +281,9 @@ hf_code hf__sqlite_commit(hf__sqlite *c, hf_error *error) {
 }
 
 void hf__sqlite_rollback(hf__sqlite *c) {
-    if (c->rollback != NULL && !sqlite3_get_autocommit(c->db)) (void)hf__sqlite_run(c->rollback);
+    if (c->rollback == NULL || sqlite3_get_autocommit(c->db)) return;
+    (void)hf__sqlite_run(c->rollback);
+    c->broken = !sqlite3_get_autocommit(c->db);
 }
 
 void hf__sqlite_checkpoint(hf__sqlite *c) {

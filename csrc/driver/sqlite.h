@@ -45,6 +45,7 @@ typedef struct hf__sqlite {
     uint64_t busy_until; /* uv_hrtime; how long to wait for other processes' locks */
     int wal_frames;      /* in the write-ahead log after the last commit of this connection */
     bool durable;        /* whether a commit waits for the disk */
+    bool broken;         /* a transaction could not even be rolled back: close it */
 } hf__sqlite;
 
 /* Opens, creates or migrates, and prepares the statements. Waits up to `busy_ms` for others who do the

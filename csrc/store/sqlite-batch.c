@@ -174,6 +174,21 @@ static int carry_out(hf__sqlite_instance *s, hf_op *op) {
     return SQLITE_MISUSE;
 }
 
+/* ---------------------------------------------------------------- the connection */
+
+static hf_code ensure_open(hf__sqlite_instance *s, hf_error *error) {
+    hf__error_clear(error);
+    if (s->conn.broken) hf__sqlite_close(&s->conn);
+    if (s->conn.db != NULL) {
+        if (!hf__sqlite_moved(&s->conn)) return HF_OK;
+        /* What was in it is out of reach: say so, and go on with what stands at the path now. */
+        hf__sqlite_close(&s->conn);
+        s->moved = true;
+    }
+    if (hf__sqlite_open(&s->conn, &s->file, s->busy_ms, error) == HF_OK) s->opened++;
+    return error->code;
+}
+
 /* ---------------------------------------------------------------- transactions */
 
 /* Runs all within the transaction that has been begun. False: it was rolled back, for `error`. */
@@ -195,7 +210,8 @@ static bool attempt(hf__sqlite_instance *s, hf_op *first, hf_op *end) {
     struct range r = survey(s, first, end);
     hf_error error;
 
-    if (hf__sqlite_begin(&s->conn, r.writes, r.durable, r.busy_ms, &error) != HF_OK) {
+    if (ensure_open(s, &error) != HF_OK ||
+        hf__sqlite_begin(&s->conn, r.writes, r.durable, r.busy_ms, &error) != HF_OK) {
         fail(r, &error);
         return true;
     }
@@ -210,30 +226,9 @@ static bool attempt(hf__sqlite_instance *s, hf_op *first, hf_op *end) {
     return true;
 }
 
-/* ---------------------------------------------------------------- the connection */
-
-static hf_code ensure_open(hf__sqlite_instance *s, hf_error *error) {
-    hf__error_clear(error);
-    if (s->conn.db != NULL) {
-        if (!hf__sqlite_moved(&s->conn)) return HF_OK;
-        /* What was in it is out of reach: say so, and go on with what stands at the path now. */
-        hf__sqlite_close(&s->conn);
-        s->moved = true;
-    }
-    if (hf__sqlite_open(&s->conn, &s->file, s->busy_ms, error) == HF_OK) s->opened++;
-    return error->code;
-}
-
 void hf__sqlite_run_batch(hf__sqlite_instance *s) {
-    struct range all = {.first = s->batch.first};
-    hf_error error;
-
-    if (ensure_open(s, &error) != HF_OK) {
-        fail(all, &error);
-        return;
-    }
-    if (attempt(s, all.first, NULL)) return;
-    for (hf_op *op = all.first; op != NULL; op = op->next)
+    if (attempt(s, s->batch.first, NULL)) return;
+    for (hf_op *op = s->batch.first; op != NULL; op = op->next)
         (void)attempt(s, op, op->next);
 }
 
