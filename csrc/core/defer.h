@@ -1,6 +1,6 @@
 /*
- * Ends ops in the next turn of a loop: how a result that is known at once still runs `done` outside of
- * submit. One loop, its thread only.
+ * Ends ops in the next turn of a loop: how a result that is known at once still runs `done`
+ * outside of submit. One loop, its thread only.
  */
 #ifndef HF_CORE_DEFER_H
 #define HF_CORE_DEFER_H

@@ -148,8 +148,8 @@ hf_code hf__engine_need_keeper(hf_engine *engine, hf_error *error) {
     return hf__keeper_start(&env, &engine->keeper, error);
 }
 
-/* The engine's own watch over a deadline: it needs no keeper, and tells the owner in the first turn after
- * a loss, whoever saw it first. */
+/* The engine's own watch over a deadline: it needs no keeper, and tells the owner in the first
+ * turn after a loss, whoever saw it first. */
 static void on_deadline(hf__timer *timer) {
     hf__lease *lease = hf__of(timer, hf__lease, timer);
     hf_engine *engine = lease->engine;

@@ -42,17 +42,20 @@ void hf__engine_ref(hf_engine *engine);
 void hf__engine_unref(hf_engine *engine);
 
 void hf__engine_add(hf_engine *engine, hf__member *member);
-/* Begins the end of the engine, when it is closing and this was the last; it is freed in a later turn. */
+/* Begins the end of the engine, when it is closing and this was the last; it is freed in a later
+ * turn. */
 void hf__engine_remove(hf_engine *engine, hf__member *member);
 
 /* Starts the keeper if it is not there. */
 hf_code hf__engine_need_keeper(hf_engine *engine, hf_error *error);
 
-/* The lease was taken with `ttl_ms`, first sent at `sent_ns`: sets its deadline, watches over it, and has it renewed.
- * False: the answer came too late, it was never held. `need_keeper` has succeeded before for one that renews. */
+/* The lease was taken with `ttl_ms`, first sent at `sent_ns`: sets its deadline, watches over
+ * it, and has it renewed. False: the answer came too late, it was never held. `need_keeper` has
+ * succeeded before for one that renews. */
 bool hf__engine_start(hf_engine *engine, hf__lease *lease, uint64_t ttl_ms, uint64_t sent_ns);
-/* The owner ends the lease. True: it was held. After this `on_lost` is not called. If lease->joined is still true, `on_left`
- * follows, and the lease must stay in place until then. With `drop` the keeper drops it too (if it was joined). */
+/* The owner ends the lease. True: it was held. After this `on_lost` is not called. If
+ * lease->joined is still true, `on_left` follows, and the lease must stay in place until then.
+ * With `drop` the keeper drops it too (if it was joined). */
 bool hf__engine_end(hf_engine *engine, hf__lease *lease, bool drop);
 /* As hf__keeper_extend; starts the keeper if need be. */
 hf_code hf__engine_extend(hf_engine *engine, hf__lease *lease, hf__extend *extend, hf_error *error);

@@ -6,8 +6,9 @@
 
 #include "holdfast.h"
 
-/* Sets code, flags and a formatted message (cut at its bound, on a UTF-8 boundary); clears `native` and
- * `state`. With fmt NULL the message is the code's general sentence. Returns the code. */
+/* Sets code, flags and a formatted message (cut at its bound, on a UTF-8 boundary); clears
+ * `native` and `state`. With fmt NULL the message is the code's general sentence. Returns the
+ * code. */
 __attribute__((format(printf, 4, 5))) hf_code hf__error_set(hf_error *error, hf_code code,
                                                             uint32_t flags, const char *fmt, ...);
 

@@ -1,6 +1,6 @@
 /*
- * One turn of the keeper reads its messages, looks for a stalled host, starts what is due and sleeps until
- * the next thing is. A lease is in one of these states:
+ * One turn of the keeper reads its messages, looks for a stalled host, starts what is due and
+ * sleeps until the next thing is. A lease is in one of these states:
  *
  *   waiting   in `due` (by its next renewal) and in `leases`
  *   busy      a renewal is under way; in `leases`
@@ -178,8 +178,8 @@ static void start_job(hf__keeper *keeper, hf__lease *lease, hf_verb verb, uint64
     hf__op_push(&keeper->chain, &j->op);
 }
 
-/* A claim is not dropped but left to lapse: dropping it would let another run start the operation while
- * this one may still be at work. */
+/* A claim is not dropped but left to lapse: dropping it would let another run start the
+ * operation while this one may still be at work. */
 static bool can_drop(const hf__lease *lease) {
     return lease->space == HF_LEASES;
 }
@@ -236,7 +236,8 @@ static uint64_t retry_ms(const hf__lease *lease) {
     return hf__random_between(high / 2, high);
 }
 
-/* The next renewal: a third of the time to live after the last, so that two more fit before the end. */
+/* The next renewal: a third of the time to live after the last, so that two more fit before the
+ * end. */
 static void plan(hf__keeper *keeper, hf__lease *lease, uint64_t sent_ns) {
     uint64_t at = sent_ns + lease->ttl_ms * HF_NS_PER_MS / 3;
     if (!lease->renew) at = HF_FOREVER;
@@ -376,7 +377,8 @@ static uint64_t ping_interval(const hf__keeper *keeper) {
     return interval > PING_MAX_NS ? PING_MAX_NS : interval;
 }
 
-/* A loop that sleeps answers at once; only a ping without an answer is a stall. Returns when to look next. */
+/* A loop that sleeps answers at once; only a ping without an answer is a stall. Returns when to
+ * look next. */
 static uint64_t watch_loop(hf__keeper *keeper, uint64_t now) {
     if (hf__list_empty(&keeper->leases)) keeper->min_stall_ns = HF_FOREVER;
     if (keeper->min_stall_ns == HF_FOREVER) return HF_FOREVER;

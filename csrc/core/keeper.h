@@ -1,8 +1,10 @@
 /*
- * The keeper: a thread with a loop and store instances of its own that renews leases while the host's loop
- * is busy, ends those whose time or bounds are over, and drops what is left when the process ends.
+ * The keeper: a thread with a loop and store instances of its own that renews leases while the
+ * host's loop is busy, ends those whose time or bounds are over, and drops what is left when the
+ * process ends.
  *
- * All functions here are called on the engine's loop. The keeper answers through the engine's mailbox.
+ * All functions here are called on the engine's loop. The keeper answers through the engine's
+ * mailbox.
  */
 #ifndef HF_CORE_KEEPER_H
 #define HF_CORE_KEEPER_H
@@ -12,8 +14,9 @@
 
 typedef struct hf__keeper hf__keeper;
 
-/* The keeper's side of one client: how to make its store instance, and that instance once it is needed.
- * Owned by the client, constant from hf__link_init until `closed` but for the keeper's part. */
+/* The keeper's side of one client: how to make its store instance, and that instance once it is
+ * needed. Owned by the client, constant from hf__link_init until `closed` but for the keeper's
+ * part. */
 struct hf__link {
     const hf_store_vtable *vt;
     hf__store_env env; /* loop and scope are the keeper's own */
@@ -45,8 +48,8 @@ typedef struct hf__keeper_env {
 
 /* Starts the thread. HF_ENOMEM, or HF_EIO when the system has no thread or descriptor to give. */
 hf_code hf__keeper_start(const hf__keeper_env *env, hf__keeper **out, hf_error *error);
-/* Ends and joins the thread, and frees the keeper. Every link is closed, every lease has left. Blocks for
- * the moment this takes. */
+/* Ends and joins the thread, and frees the keeper. Every link is closed, every lease has left.
+ * Blocks for the moment this takes. */
 void hf__keeper_stop(hf__keeper *keeper);
 
 /* 0, or a negative errno. */
@@ -57,13 +60,17 @@ void hf__keeper_close_link(hf__keeper *keeper, hf__link *link);
 
 void hf__lease_init(hf__lease *lease);
 
-/* The keeper renews `lease`, taken with `ttl_ms` at `sent_ns`, from now on (with lease->renew), and acts on what follows. */
+/* The keeper renews `lease`, taken with `ttl_ms` at `sent_ns`, from now on (with lease->renew),
+ * and acts on what follows. */
 void hf__keeper_join(hf__keeper *keeper, hf__lease *lease, uint64_t ttl_ms, uint64_t sent_ns);
-/* The owner has ended the lease. True: the keeper has never seen it, and it is free at once. False: `on_left` follows. */
+/* The owner has ended the lease. True: the keeper has never seen it, and it is free at once.
+ * False: `on_left` follows. */
 bool hf__keeper_leave(hf__keeper *keeper, hf__lease *lease);
-/* Sets another time to live, at once and for later renewals (`extend` borrowed until `on_extended`). */
+/* Sets another time to live, at once and for later renewals (`extend` borrowed until
+ * `on_extended`). */
 void hf__keeper_extend(hf__keeper *keeper, hf__lease *lease, hf__extend *extend);
-/* The lease has been ended by the owner; the keeper drops it at the store, and lets it go (`on_left`). */
+/* The lease has been ended by the owner; the keeper drops it at the store, and lets it go
+ * (`on_left`). */
 void hf__keeper_drop(hf__keeper *keeper, hf__lease *lease);
 /* Waits until every drop sent before has been answered, `timeout_ms` at most. */
 void hf__keeper_flush(hf__keeper *keeper, uint64_t timeout_ms);

@@ -1,9 +1,10 @@
 /*
- * A lease as this process sees it: a deadline that two threads may read and move, and what the keeper needs
- * to renew it. The deadline is the one truth about holding: it goes to 0 once and stays there.
+ * A lease as this process sees it: a deadline that two threads may read and move, and what the
+ * keeper needs to renew it. The deadline is the one truth about holding: it goes to 0 once and
+ * stays there.
  *
- * Ownership: part of a lock or a run, on the loop's side. From hf__keeper_join until `on_left` the keeper
- * may touch it too.
+ * Ownership: part of a lock or a run, on the loop's side. From hf__keeper_join until `on_left`
+ * the keeper may touch it too.
  */
 #ifndef HF_CORE_LEASE_H
 #define HF_CORE_LEASE_H
@@ -70,15 +71,15 @@ struct hf__lease {
     uint32_t flags;
 };
 
-/* When a lease asked for at `sent_ns` must be thought over: ttl less 1 % and 2 ms for clocks that drift
- * (antirez, "Distributed Locks with Redis", section on clock drift). */
+/* When a lease asked for at `sent_ns` must be thought over: ttl less 1 % and 2 ms for clocks
+ * that drift (antirez, "Distributed Locks with Redis", section on clock drift). */
 static inline uint64_t hf__lease_bound(uint64_t sent_ns, uint64_t ttl_ms) {
     uint64_t ttl_ns = ttl_ms * HF_NS_PER_MS;
     return sent_ns + ttl_ns - ttl_ns / 100 - 2 * HF_NS_PER_MS;
 }
 
-/* Any thread: whether it is held now. Whoever sees the deadline pass sets it to 0, so that no late renewal
- * can bring it back. */
+/* Any thread: whether it is held now. Whoever sees the deadline pass sets it to 0, so that no
+ * late renewal can bring it back. */
 static inline bool hf__lease_live(hf__lease *lease, uint64_t now_ns) {
     uint64_t deadline = atomic_load(&lease->deadline_ns);
     while (deadline != 0 && now_ns >= deadline)

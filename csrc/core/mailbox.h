@@ -1,6 +1,6 @@
 /*
- * How the loop and the keeper talk: a queue of messages one way. A message is part of what it is about, so
- * sending cannot fail; it carries bits that add up until it is read.
+ * How the loop and the keeper talk: a queue of messages one way. A message is part of what it is
+ * about, so sending cannot fail; it carries bits that add up until it is read.
  */
 #ifndef HF_CORE_MAILBOX_H
 #define HF_CORE_MAILBOX_H
@@ -33,25 +33,26 @@ static inline void hf__msg_init(hf__msg *msg, void (*run)(hf__msg *msg, uint32_t
     msg->bits = 0;
 }
 
-/* On the receiver's thread. `wake` runs there when something came; NULL: it is read at once. The handle is
- * unreferenced. 0 or a negative errno. */
+/* On the receiver's thread. `wake` runs there when something came; NULL: it is read at once. The
+ * handle is unreferenced. 0 or a negative errno. */
 int hf__mailbox_init(hf__mailbox *mailbox, uv_loop_t *loop, hf__scope *scope,
                      void (*wake)(hf__mailbox *mailbox));
 /* On the receiver's thread; nobody posts any more. */
 void hf__mailbox_close(hf__mailbox *mailbox, void (*closed)(void *data), void *data);
 
-/* Any thread. The receiver will have read it by `due_ns` (0: at once). The message stays in place until its
- * `run` has been called. */
+/* Any thread. The receiver will have read it by `due_ns` (0: at once). The message stays in
+ * place until its `run` has been called. */
 void hf__mailbox_post(hf__mailbox *mailbox, hf__msg *msg, uint32_t bits, uint64_t due_ns);
 
-/* Takes a message back that has not been read and carries `bits`. False: it has been read, or is being
- * read, or was never sent. */
+/* Takes a message back that has not been read and carries `bits`. False: it has been read, or is
+ * being read, or was never sent. */
 bool hf__mailbox_recall(hf__mailbox *mailbox, hf__msg *msg, uint32_t bits);
 
 /* The receiver: runs every message there is. */
 void hf__mailbox_read(hf__mailbox *mailbox);
 
-/* The receiver is about to sleep until `wake_ns` (0: is awake and will read again). False if there is something to read first. */
+/* The receiver is about to sleep until `wake_ns` (0: is awake and will read again). False if
+ * there is something to read first. */
 bool hf__mailbox_sleep(hf__mailbox *mailbox, uint64_t wake_ns);
 
 #endif

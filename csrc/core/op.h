@@ -1,8 +1,9 @@
 /*
  * What the core and the stores do with an hf_op beside reading its fields.
  *
- * Life of an op: free -> pending (submitted) -> free again (its done has run). `next` chains ops into
- * lists; it belongs to whoever the op is with: to the caller before submit, to the store until finish.
+ * Life of an op: free -> pending (submitted) -> free again (its done has run). `next` chains ops
+ * into lists; it belongs to whoever the op is with: to the caller before submit, to the store
+ * until finish.
  */
 #ifndef HF_CORE_OP_H
 #define HF_CORE_OP_H
@@ -46,8 +47,9 @@ typedef struct hf__scope {
 void hf__scope_enter(hf__scope *scope);
 void hf__scope_leave(hf__scope *scope);
 
-/* Ends every op of the list: each `done` runs once, within one bracket. On the loop's thread, never from
- * within a vtable call. `done` may submit, free or reuse its op. Every store ends its ops here. */
+/* Ends every op of the list: each `done` runs once, within one bracket. On the loop's thread,
+ * never from within a vtable call. `done` may submit, free or reuse its op. Every store ends its
+ * ops here. */
 void hf__op_finish(hf__scope *scope, hf__op_list *list);
 
 /* Fails `op` with the error given, in place, and pushes it to `list`. */

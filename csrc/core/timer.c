@@ -10,8 +10,8 @@
 static void on_tick(uv_timer_t *handle);
 #endif
 
-/* Fires what is due now. What is started meanwhile waits for the next look, so that a timer that restarts
- * itself in the past cannot keep the loop. */
+/* Fires what is due now. What is started meanwhile waits for the next look, so that a timer that
+ * restarts itself in the past cannot keep the loop. */
 static void run_due(hf__timers *timers) {
     hf__heap_node *min = hf__heap_min(&timers->heap);
     if (min == NULL) return;
@@ -26,7 +26,8 @@ static void run_due(hf__timers *timers) {
     hf__scope_leave(timers->scope);
 }
 
-/* The descriptor counts from now: an injected clock then only decides what is due, not when to look. */
+/* The descriptor counts from now: an injected clock then only decides what is due, not when to
+ * look. */
 static void arm(hf__timers *timers, uint64_t at_ns) {
     uint64_t now = hf__now_ns(timers->clock);
     uint64_t wait = at_ns > now ? at_ns - now : 1;

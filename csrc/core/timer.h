@@ -1,6 +1,6 @@
 /*
- * Timers on the engine's clock, which counts suspend (libuv's timers do not): a heap, one descriptor, and
- * a look at the clock in every loop turn. One loop, its thread only.
+ * Timers on the engine's clock, which counts suspend (libuv's timers do not): a heap, one
+ * descriptor, and a look at the clock in every loop turn. One loop, its thread only.
  */
 #ifndef HF_CORE_TIMER_H
 #define HF_CORE_TIMER_H
@@ -39,8 +39,8 @@ int hf__timers_init(hf__timers *timers, uv_loop_t *loop, const hf_clock *clock, 
 /* Forgets all timers and closes the handles; then calls `closed` (may be NULL). */
 void hf__timers_close(hf__timers *timers, void (*closed)(void *data), void *data);
 
-/* (Re)starts: `fire` runs once, when the clock has reached `at_ns`, never inside this call. `timer` is
- * zeroed before its first start. HF_FOREVER stops it. */
+/* (Re)starts: `fire` runs once, when the clock has reached `at_ns`, never inside this call.
+ * `timer` is zeroed before its first start. HF_FOREVER stops it. */
 void hf__timer_start(hf__timers *timers, hf__timer *timer, uint64_t at_ns);
 void hf__timer_stop(hf__timers *timers, hf__timer *timer);
 

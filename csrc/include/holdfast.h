@@ -1,16 +1,16 @@
 /*
- * Holdfast: locks that stay held, operations that run once, writes that land only when their condition
- * still holds. This is the public C interface: everything a host (Node's addon, a command-line tool,
- * another language's binding) needs, and nothing else. It depends on the C library alone; the host
- * brings a libuv loop.
+ * Holdfast: locks that stay held, operations that run once, writes that land only when their
+ * condition still holds. This is the public C interface: everything a host (Node's addon, a
+ * command-line tool, another language's binding) needs, and nothing else. It depends on the C
+ * library alone; the host brings a libuv loop.
  *
  * Threads. An engine belongs to one loop; every function here is called on that loop's thread only,
- * except where it says otherwise. Callbacks run on that thread too, never inside the call that led to
- * them.
+ * except where it says otherwise. Callbacks run on that thread too, never inside the call that
+ * led to them.
  *
- * Ownership. Inputs given in an options struct are copied before the call returns; inputs referenced
- * from an hf_op are borrowed until its `done` runs. A handle (hf_lock, hf_run) stays valid until its
- * owner frees it, whatever has happened to what it stands for.
+ * Ownership. Inputs given in an options struct are copied before the call returns; inputs
+ * referenced from an hf_op are borrowed until its `done` runs. A handle (hf_lock, hf_run) stays
+ * valid until its owner frees it, whatever has happened to what it stands for.
  *
  * Time. Durations are milliseconds (`_ms`), instants nanoseconds of the engine's clock (`_ns`).
  */
@@ -111,15 +111,15 @@ typedef struct hf_token {
     uint8_t bytes[16];
 } hf_token;
 
-/* Memory for everything the core keeps. Called from several threads at once. `resize(data, NULL, n)`
- * allocates, `resize(data, p, 0)` frees and returns NULL; a NULL for n > 0 is out of memory. */
+/* Memory for everything the core keeps. Called from several threads at once. `resize(data, NULL,
+ * n)` allocates, `resize(data, p, 0)` frees and returns NULL; a NULL for n > 0 is out of memory. */
 typedef struct hf_allocator {
     void *(*resize)(void *data, void *p, size_t size);
     void *data;
 } hf_allocator;
 
-/* Where time comes from. Called from several threads at once. `boot_id` names the boot that `boot_ns`
- * counts from: leases on one machine are kept in its time and end with it. */
+/* Where time comes from. Called from several threads at once. `boot_id` names the boot that
+ * `boot_ns` counts from: leases on one machine are kept in its time and end with it. */
 typedef struct hf_clock {
     uint64_t (*boot_ns)(void *data); /* CLOCK_BOOTTIME: monotonic, counts suspend */
     uint64_t (*real_us)(void *data); /* CLOCK_REALTIME: microseconds since 1970 */
@@ -159,17 +159,20 @@ typedef struct hf_engine_options {
     bool renewals; /* report HF_EVENT_RENEWED; may be changed with hf_engine_renewals */
 } hf_engine_options;
 
-/* Creates an engine on `loop`. Its handles are not referenced: an idle engine does not keep the loop
- * alive; pending operations do. Errors: HF_ENOMEM, HF_EIO (a handle or descriptor could not be made). */
+/* Creates an engine on `loop`. Its handles are not referenced: an idle engine does not keep the
+ * loop alive; pending operations do. Errors: HF_ENOMEM, HF_EIO (a handle or descriptor could not
+ * be made). */
 hf_code hf_engine_open(struct uv_loop_s *loop, const hf_engine_options *options, hf_engine **out,
                        hf_error *error);
 
-/* Closes every client at once (as hf_client_close with timeout 0), stops the keeper thread, closes all
- * handles and frees the engine; then calls `cb` (may be NULL), for which the loop must be run. */
+/* Closes every client at once (as hf_client_close with timeout 0), stops the keeper thread,
+ * closes all handles and frees the engine; then calls `cb` (may be NULL), for which the loop
+ * must be run. */
 void hf_engine_close(hf_engine *engine, void (*cb)(void *data), void *data);
 
-/* For the end of the process, where the loop will not turn again: drops every lease still held, in one
- * batch, from the keeper thread, and waits for it, `timeout_ms` at most. Idempotent. Blocks. */
+/* For the end of the process, where the loop will not turn again: drops every lease still held,
+ * in one batch, from the keeper thread, and waits for it, `timeout_ms` at most. Idempotent.
+ * Blocks. */
 void hf_engine_exit(hf_engine *engine, uint64_t timeout_ms);
 
 /* Turns HF_EVENT_RENEWED on or off. */
@@ -197,15 +200,16 @@ bool hf_token_random(hf_token *token);
  * build), HF_ENOMEM. */
 hf_code hf_client_open(hf_engine *engine, hf_slice url, hf_client **out, hf_error *error);
 
-/* Connects, if that has not happened, and reports: `error` is NULL when ready. Operations need not wait
- * for this: the first of them connects. */
+/* Connects, if that has not happened, and reports: `error` is NULL when ready. Operations need
+ * not wait for this: the first of them connects. */
 hf_code hf_client_connect(hf_client *client, void (*cb)(void *data, const hf_error *error),
                           void *data);
 
-/* Refuses new work at once (HF_ECLOSED), ends waiters with HF_ECLOSED, lets holders and runs finish for
- * up to `timeout_ms`, then releases what is left (those locks are lost), closes the store, frees the
- * client and calls `cb` (may be NULL). Handles of its locks and runs stay valid until freed. Called again
- * before that, it may only shorten the time; the first call's `cb` is the one that runs. */
+/* Refuses new work at once (HF_ECLOSED), ends waiters with HF_ECLOSED, lets holders and runs
+ * finish for up to `timeout_ms`, then releases what is left (those locks are lost), closes the
+ * store, frees the client and calls `cb` (may be NULL). Handles of its locks and runs stay valid
+ * until freed. Called again before that, it may only shorten the time; the first call's `cb` is
+ * the one that runs. */
 void hf_client_close(hf_client *client, uint64_t timeout_ms, void (*cb)(void *data), void *data);
 
 uint32_t hf_client_caps(const hf_client *client);
@@ -303,9 +307,9 @@ typedef struct hf_op hf_op;
 typedef void (*hf_op_cb)(hf_op *op);
 
 /*
- * One asynchronous operation. The caller owns it and must keep it, and what it points to, in place from
- * submit until `done` runs: exactly once, on the loop's thread, never inside submit. Start from
- * hf_op_init; call hf_op_reset before the op is used again or forgotten.
+ * One asynchronous operation. The caller owns it and must keep it, and what it points to, in
+ * place from submit until `done` runs: exactly once, on the loop's thread, never inside submit.
+ * Start from hf_op_init; call hf_op_reset before the op is used again or forgotten.
  */
 struct hf_op {
     /* in */
@@ -364,11 +368,12 @@ void hf_op_init(hf_op *op, hf_verb verb, hf_op_cb done, void *data);
 void hf_op_reset(hf_op *op);
 
 /*
- * Submits one of HF_GET, HF_PUT, HF_DEL, HF_ADD (space HF_VALUES), HF_LIST or HF_SWEEP. A failure that
- * leaves no doubt and may pass (HF_RETRYABLE without HF_OUTCOME_UNKNOWN) is retried until the op's deadline
- * (10 s from now if 0); a put, get or list also after an unknown outcome: a put is idempotent by its token,
- * which is drawn here if it is zero; an add and a sweep never. Errors of the call itself, after which `done` does not run:
- * HF_EINVAL, HF_ETOOBIG (a value of more than HF_VALUE_MAX bytes), HF_ENOTSUP, HF_ENOMEM, HF_ECLOSED.
+ * Submits one of HF_GET, HF_PUT, HF_DEL, HF_ADD (space HF_VALUES), HF_LIST or HF_SWEEP. A
+ * failure that leaves no doubt and may pass (HF_RETRYABLE without HF_OUTCOME_UNKNOWN) is retried
+ * until the op's deadline (10 s from now if 0); a put, get or list also after an unknown
+ * outcome: a put is idempotent by its token, which is drawn here if it is zero; an add and a
+ * sweep never. Errors of the call itself, after which `done` does not run: HF_EINVAL, HF_ETOOBIG
+ * (a value of more than HF_VALUE_MAX bytes), HF_ENOTSUP, HF_ENOMEM, HF_ECLOSED.
  */
 hf_code hf_submit(hf_client *client, hf_op *op, hf_error *error);
 
@@ -397,19 +402,20 @@ typedef struct hf_lock_result {
 } hf_lock_result;
 
 /*
- * Asks for a lock. `acquired` runs once: held, or with an error, of which HF_ETIMEDOUT (wait ended while
- * others held it), HF_EUNAVAIL and its like (the last attempt got no answer), HF_ECANCELED, HF_ECLOSED.
- * `lost` (may be NULL) runs at most once, in the first loop turn after a held lease was lost, not after a
- * release. Waiters of one engine are served in order. Errors of the call itself: HF_EINVAL, HF_ENOTSUP,
- * HF_ENOMEM, HF_ECLOSED; then nothing was started. The handle is the caller's: hf_lock_free.
+ * Asks for a lock. `acquired` runs once: held, or with an error, of which HF_ETIMEDOUT (wait
+ * ended while others held it), HF_EUNAVAIL and its like (the last attempt got no answer),
+ * HF_ECANCELED, HF_ECLOSED. `lost` (may be NULL) runs at most once, in the first loop turn after
+ * a held lease was lost, not after a release. Waiters of one engine are served in order. Errors
+ * of the call itself: HF_EINVAL, HF_ENOTSUP, HF_ENOMEM, HF_ECLOSED; then nothing was started.
+ * The handle is the caller's: hf_lock_free.
  */
 hf_code hf_lock_acquire(hf_client *client, const hf_lock_options *options,
                         void (*acquired)(void *data, hf_lock *lock, const hf_lock_result *result),
                         void (*lost)(void *data, hf_lock *lock, const hf_error *why), void *data,
                         hf_lock **out, hf_error *error);
 
-/* Gives up waiting: `acquired` will run with HF_ECANCELED. A lock that was won in the same moment is
- * dropped by the core. Does nothing once `acquired` has run. */
+/* Gives up waiting: `acquired` will run with HF_ECANCELED. A lock that was won in the same
+ * moment is dropped by the core. Does nothing once `acquired` has run. */
 void hf_lock_cancel(hf_lock *lock);
 
 /* Exact at any instant, without a round trip, however long the loop has been stuck. */
@@ -419,15 +425,16 @@ uint64_t hf_lock_remaining_ms(hf_lock *lock);
 const hf_token *hf_lock_token(const hf_lock *lock);
 uint64_t hf_lock_fence(const hf_lock *lock); /* 0 where the store has none */
 
-/* Sets the lease to `ttl_ms` from now, and this and later renewals too, within max_hold. `cb` gets NULL,
- * or HF_ELOST, or why the store could not be reached (the lock is then held for what was left). */
+/* Sets the lease to `ttl_ms` from now, and this and later renewals too, within max_hold. `cb`
+ * gets NULL, or HF_ELOST, or why the store could not be reached (the lock is then held for what
+ * was left). */
 hf_code hf_lock_extend(hf_lock *lock, uint64_t ttl_ms,
                        void (*cb)(void *data, hf_lock *lock, const hf_error *error), void *data);
 
-/* Ends the lock: hf_lock_held is false at once, and `lost` will not run any more. HF_OK: `cb` (may be
- * NULL) gets whether the store still had it, and an error if the store could not be told (it is tried
- * again behind the scenes; at the latest the lease ends by itself). HF_ELOST: there is nothing to release,
- * it was lost, or released before, or never held; then `cb` does not run. */
+/* Ends the lock: hf_lock_held is false at once, and `lost` will not run any more. HF_OK: `cb`
+ * (may be NULL) gets whether the store still had it, and an error if the store could not be told
+ * (it is tried again behind the scenes; at the latest the lease ends by itself). HF_ELOST: there
+ * is nothing to release, it was lost, or released before, or never held; then `cb` does not run. */
 hf_code hf_lock_release(hf_lock *lock,
                         void (*cb)(void *data, hf_lock *lock, bool was_held, const hf_error *error),
                         void *data);
@@ -464,10 +471,11 @@ typedef struct hf_once_result {
 } hf_once_result;
 
 /*
- * Claims the operation `key`, or finds its outcome. `begun` runs once. Errors there: HF_EINPROGRESS (still
- * running elsewhere when the wait ended), HF_EMISMATCH, HF_ECRASHED, HF_ECANCELED, HF_ECLOSED, or the
- * store's. After a claim the host runs its operation and ends it with hf_run_finish or hf_run_abandon;
- * `lost` as for a lock. Errors of the call itself: HF_EINVAL, HF_ENOTSUP, HF_ENOMEM, HF_ECLOSED.
+ * Claims the operation `key`, or finds its outcome. `begun` runs once. Errors there:
+ * HF_EINPROGRESS (still running elsewhere when the wait ended), HF_EMISMATCH, HF_ECRASHED,
+ * HF_ECANCELED, HF_ECLOSED, or the store's. After a claim the host runs its operation and ends
+ * it with hf_run_finish or hf_run_abandon; `lost` as for a lock. Errors of the call itself:
+ * HF_EINVAL, HF_ENOTSUP, HF_ENOMEM, HF_ECLOSED.
  */
 hf_code hf_once_begin(hf_client *client, const hf_once_options *options,
                       void (*begun)(void *data, hf_run *run, const hf_once_result *result),
@@ -479,15 +487,16 @@ bool hf_run_held(hf_run *run);
 uint64_t hf_run_remaining_ms(hf_run *run);
 const hf_token *hf_run_token(const hf_run *run);
 
-/* Stores the outcome (borrowed until `cb`): from now on it is replayed. `cb` gets NULL, or HF_ELOST when
- * the claim has passed to another run or was forgotten (nothing is changed then), HF_ETOOBIG, or the
- * store's error; after one of those other than HF_ELOST it may be called again. Errors of the call itself, after which `cb`
- * does not run: HF_ELOST (nothing is claimed), HF_ETOOBIG, HF_ENOMEM. */
+/* Stores the outcome (borrowed until `cb`): from now on it is replayed. `cb` gets NULL, or
+ * HF_ELOST when the claim has passed to another run or was forgotten (nothing is changed then),
+ * HF_ETOOBIG, or the store's error; after one of those other than HF_ELOST it may be called
+ * again. Errors of the call itself, after which `cb` does not run: HF_ELOST (nothing is
+ * claimed), HF_ETOOBIG, HF_ENOMEM. */
 hf_code hf_run_finish(hf_run *run, hf_slice value, uint8_t format, bool is_error,
                       void (*cb)(void *data, hf_run *run, const hf_error *error), void *data);
 
-/* Takes the claim back, so that the next call runs the operation anew. `cb` may be NULL. HF_ELOST: nothing is claimed; then
- * `cb` does not run. */
+/* Takes the claim back, so that the next call runs the operation anew. `cb` may be NULL.
+ * HF_ELOST: nothing is claimed; then `cb` does not run. */
 hf_code hf_run_abandon(hf_run *run, void (*cb)(void *data, hf_run *run, const hf_error *error),
                        void *data);
 

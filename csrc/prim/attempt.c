@@ -1,9 +1,10 @@
 /*
  * One op of a lock at the store, and the undoing of takes.
  *
- * A take whose answer never came may have landed, or may yet land. Its token is dropped until one time to
- * live has passed since the store first said that it heard: whatever was on its way by then has arrived or
- * has lapsed. The token is never used again. None of this keeps the loop alive.
+ * A take whose answer never came may have landed, or may yet land. Its token is dropped until
+ * one time to live has passed since the store first said that it heard: whatever was on its way
+ * by then has arrived or has lapsed. The token is never used again. None of this keeps the loop
+ * alive.
  */
 #include "prim/lock.h"
 
@@ -84,8 +85,8 @@ static void on_undone(hf_op *op) {
     uint64_t now = hf__client_now(client);
     uint64_t ttl_ms = attempt->op.ttl_ms;
     bool heard = op->error.code == HF_OK;
-    /* A take that is known to have landed lapses by itself; one that is not may land at any time, so only
-     * the store's word ends this. */
+    /* A take that is known to have landed lapses by itself; one that is not may land at any
+     * time, so only the store's word ends this. */
     if (attempt->until_ns == HF_FOREVER && heard)
         attempt->until_ns = hf__add_ms(now, attempt->unknown ? ttl_ms : 0);
     bool over = heard ? now >= attempt->until_ns

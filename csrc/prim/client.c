@@ -164,27 +164,31 @@ static int init_link(hf_client *client) {
     return rc;
 }
 
-hf_code hf__client_new(hf_engine *engine, const hf_store_vtable *vt, hf__url *url, hf_client **out,
-                       hf_error *error) {
-    hf_client *client = NULL;
-    hf_code code = check_params(vt, url, error);
-    if (code == HF_OK) {
-        client = hf__zalloc(&engine->allocator, sizeof(*client));
-        if (client == NULL) code = hf__error_set(error, HF_ENOMEM, 0, NULL);
-    }
-    if (code != HF_OK) {
-        hf__url_free(url, &engine->allocator);
-        return code;
+static hf_client *client_alloc(hf_engine *engine, const hf_store_vtable *vt, const hf__url *url,
+                               hf_error *error) {
+    if (check_params(vt, url, error) != HF_OK) return NULL;
+    hf_client *client = hf__zalloc(&engine->allocator, sizeof(*client));
+    if (client == NULL) {
+        hf__error_set(error, HF_ENOMEM, 0, NULL);
+        return NULL;
     }
     client->engine = engine;
     client->vt = vt;
     client->url = *url;
     init_lists(client);
     int rc = init_link(client);
-    if (rc != 0) {
-        hf__url_free(&client->url, &engine->allocator);
-        hf__free(&engine->allocator, client);
-        return hf__error_native(error, HF_EIO, 0, rc, "no mutex could be made");
+    if (rc == 0) return client;
+    hf__error_native(error, HF_EIO, 0, rc, "no mutex could be made");
+    hf__free(&engine->allocator, client);
+    return NULL;
+}
+
+hf_code hf__client_new(hf_engine *engine, const hf_store_vtable *vt, hf__url *url, hf_client **out,
+                       hf_error *error) {
+    hf_client *client = client_alloc(engine, vt, url, error);
+    if (client == NULL) {
+        hf__url_free(url, &engine->allocator);
+        return error->code;
     }
     hf__store_env env = client->link.env;
     env.loop = engine->loop;
@@ -193,9 +197,8 @@ hf_code hf__client_new(hf_engine *engine, const hf_store_vtable *vt, hf__url *ur
     env.warn_data = client;
     client->store = hf__store_new(vt, &env, error);
     if (client->store == NULL) {
-        code = error->code;
         release_parts(client);
-        return code;
+        return error->code;
     }
     hf__engine_add(engine, &client->member);
     *out = client;

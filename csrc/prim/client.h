@@ -1,8 +1,9 @@
 /*
  * A client: one store, and the state that the primitives keep on it. Loop's thread only.
  *
- * Two counts. `pending` is everything that must end before the client can be closed. Of these, what a user
- * waits for also keeps the loop alive (hf__client_begin); the rest does not (hf__client_hold).
+ * Two counts. `pending` is everything that must end before the client can be closed. Of these,
+ * what a user waits for also keeps the loop alive (hf__client_begin); the rest does not
+ * (hf__client_hold).
  */
 #ifndef HF_PRIM_CLIENT_H
 #define HF_PRIM_CLIENT_H
@@ -74,8 +75,8 @@ void hf__client_unhold(hf_client *client);
 /* A key that may be one: HF_OK, or HF_EINVAL with `error` set. */
 hf_code hf__check_key(hf_slice key, hf_error *error);
 
-/* The pause before try number `tries` (from 0) of something that failed: doubling from `base_ms` to 2 s,
- * jittered over its upper half. */
+/* The pause before try number `tries` (from 0) of something that failed: doubling from `base_ms`
+ * to 2 s, jittered over its upper half. */
 uint64_t hf__backoff_ms(uint32_t tries, uint64_t base_ms);
 
 static inline uint64_t hf__client_now(const hf_client *client) {

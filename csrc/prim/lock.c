@@ -1,8 +1,8 @@
 /*
  * Locks: waiting in order, taking, holding, losing, releasing.
  *
- * Callbacks never run inside a call of the user's: what is known at once is told from the lock's timer, in
- * the next turn.
+ * Callbacks never run inside a call of the user's: what is known at once is told from the lock's
+ * timer, in the next turn.
  */
 #include "prim/lock.h"
 
@@ -52,7 +52,8 @@ static const hf_holder *known_holder(const hf_lock *lock) {
     return ahead->refused != NULL ? &ahead->refused->holder : NULL;
 }
 
-/* Ends waiting without a lock. An attempt that is under way keeps its place until it is answered. */
+/* Ends waiting without a lock. An attempt that is under way keeps its place until it is
+ * answered. */
 static void end_waiting(hf_lock *lock, const hf_error *error) {
     hf_client *client = lock->client;
     hf_lock_result result = {.error = error,
@@ -139,8 +140,8 @@ static void drop_mark(hf_lock *lock) {
     if (attempt != NULL) hf__client_submit(lock->client, &attempt->op);
 }
 
-/* Keeps why the last attempt got no answer, for when the wait ends. Without memory for the whole of it, the
- * code alone. */
+/* Keeps why the last attempt got no answer, for when the wait ends. Without memory for the whole
+ * of it, the code alone. */
 static void note_failure(hf_lock *lock, const hf_error *error) {
     lock->failed = error->code;
     if (lock->failure == NULL) lock->failure = hf__alloc(&lock->allocator, sizeof(*lock->failure));
@@ -179,7 +180,8 @@ static void start_attempt(hf_lock *lock) {
     op->note = lock->note;
     op->who = (hf_slice){client->engine->who, strlen(client->engine->who)};
     op->holder = &attempt->holder;
-    /* Only readers in the way make a mark useful: an exclusive holder keeps readers out by itself. */
+    /* Only readers in the way make a mark useful: an exclusive holder keeps readers out by
+     * itself. */
     if (lock->limit == 1 && lock->refused != NULL && lock->refused->holder.limit > 1) {
         op->flags |= HF_OP_INTENT;
         lock->marked = true;
@@ -217,7 +219,8 @@ static void on_timer(hf__timer *timer) {
             sleep_until_next(lock); /* not its turn: who is ahead will wake it */
         return;
     }
-    /* A first attempt is given a moment more: without its answer nobody can say that the key is held. */
+    /* A first attempt is given a moment more: without its answer nobody can say that the key is
+     * held. */
     if (lock->attempt != NULL && lock->refused == NULL && !lock->graced) {
         lock->graced = true;
         lock->wait_ns = hf__add_ms(now, GRACE_MS);
@@ -290,8 +293,8 @@ static void loss_error(const hf_lock *lock, hf__loss why, hf_error *error) {
                   reasons[why == HF__LOSS_NONE ? HF__LOSS_DEADLINE : why]);
 }
 
-/* Lets a lost lease go. What the store may still have is dropped: by the keeper, where it knows the lease (it
- * already has where it was the one to end it), else from here. */
+/* Lets a lost lease go. What the store may still have is dropped: by the keeper, where it knows
+ * the lease (it already has where it was the one to end it), else from here. */
 static void end_lost(hf_lock *lock, hf__loss why) {
     bool ours = why == HF__LOSS_DEADLINE || why == HF__LOSS_HOLD || why == HF__LOSS_CLOSED;
     hf__attempt *attempt = NULL;

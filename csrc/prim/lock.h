@@ -1,6 +1,6 @@
 /*
- * Inside of the locks: what lock.c (waiting, taking, holding) and queue.c (who is next) and attempt.c (one
- * op at the store, and undoing it) share. The public interface is holdfast.h.
+ * Inside of the locks: what lock.c (waiting, taking, holding) and queue.c (who is next) and
+ * attempt.c (one op at the store, and undoing it) share. The public interface is holdfast.h.
  *
  * A lock goes through
  *
@@ -102,7 +102,8 @@ struct hf_lock {
 
 /* Enters the lock into the queue of each key. False when memory is out: it is in none then. */
 bool hf__queues_join(hf_lock *lock);
-/* Whether the lock may go to the store now: first at every key, and compatible with who holds there. */
+/* Whether the lock may go to the store now: first at every key, and compatible with who holds
+ * there. */
 bool hf__queues_ready(const hf_lock *lock);
 /* Whether a holder of this engine is in its way. */
 bool hf__queues_held_here(const hf_lock *lock);
@@ -127,12 +128,13 @@ void hf__lock_unref(hf_lock *lock);
 
 /* attempt.c */
 
-/* An attempt of `verb` for the lock, with its token, holding a reference to it; NULL when memory is out. */
+/* An attempt of `verb` for the lock, with its token, holding a reference to it; NULL when memory
+ * is out. */
 hf__attempt *hf__attempt_new(hf_lock *lock, hf_verb verb, hf_op_cb done);
 /* Gives it back, with its reference. */
 void hf__attempt_free(hf__attempt *attempt);
-/* Drops the attempt's token until it is certain that nothing is left of it, then gives the attempt back. With
- * `unknown` the take may not have arrived yet. */
+/* Drops the attempt's token until it is certain that nothing is left of it, then gives the
+ * attempt back. With `unknown` the take may not have arrived yet. */
 void hf__attempt_undo(hf__attempt *attempt, bool unknown);
 
 #endif

@@ -1,15 +1,15 @@
 /*
- * Run once: an operation is claimed, run by whoever claimed it, and finished with an outcome that all later
- * callers get.
+ * Run once: an operation is claimed, run by whoever claimed it, and finished with an outcome
+ * that all later callers get.
  *
  * A run goes through
  *
  *   CLAIMING -> RUNNING -> (ENDING -> RUNNING) -> ENDED    claimed, then finished or abandoned
  *   CLAIMING -> ENDED                                      replay, or an error
  *
- * The claim is an entry with a lease that the keeper renews. The claim's token decides at the end: a run
- * that somebody else took over, or that was forgotten, cannot finish. One that only lost its lease still
- * can, since nobody else has begun.
+ * The claim is an entry with a lease that the keeper renews. The claim's token decides at the
+ * end: a run that somebody else took over, or that was forgotten, cannot finish. One that only
+ * lost its lease still can, since nobody else has begun.
  */
 #include "prim/record.h"
 #include "prim/request.h"
@@ -23,7 +23,8 @@
 #define POLL_LOW_MS 50
 #define POLL_HIGH_MS 150
 #define SLACK_MS 5
-/* How long a claim is remembered whose runner died: long enough that no run outlives its own claim. */
+/* How long a claim is remembered whose runner died: long enough that no run outlives its own
+ * claim. */
 #define CLAIM_KEPT_MS (UINT64_C(7) * 86400000)
 
 struct hf_run {
@@ -116,7 +117,8 @@ static void stop_claiming(hf_run *run, const hf_once_result *result) {
     unwatch(run);
     run_ref(run);
     if (run->begun != NULL) run->begun(run->data, run, result);
-    if (!run->busy) hf_op_reset(&run->op); /* the handle may outlive the allocator of what it found */
+    /* What was found goes now: the handle may outlive the allocator. */
+    if (!run->busy) hf_op_reset(&run->op);
     run_unref(run);
     hf__client_end(client);
 }
@@ -301,8 +303,8 @@ static void on_claim(hf__request *request) {
     run_unref(run); /* start_op's */
 }
 
-/* First as if there were nothing: what refuses it shows the fingerprint and the state. Only a claim known
- * to be of a dead run is taken over. */
+/* First as if there were nothing: what refuses it shows the fingerprint and the state. Only a
+ * claim known to be of a dead run is taken over. */
 static void claim(hf_run *run) {
     start_op(run, HF_PUT);
     run->op.condition = run->lapsed ? HF_IF_CLAIMABLE : HF_IF_ABSENT;

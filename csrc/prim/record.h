@@ -1,6 +1,6 @@
 /*
- * The stored form of a record's value: what kind of outcome, whose operation (its fingerprint), and the
- * bytes. Read back from stores that others can write to, so it is fuzzed.
+ * The stored form of a record's value: what kind of outcome, whose operation (its fingerprint),
+ * and the bytes. Read back from stores that others can write to, so it is fuzzed.
  *
  *   1 byte   version, 1
  *   1 byte   flags: 1 = the outcome is an error

@@ -1,5 +1,6 @@
 /*
- * One operation on an entry, tried again while its failure may pass: what kv.c and record functions stand on.
+ * One operation on an entry, tried again while its failure may pass: what kv.c and record
+ * functions stand on.
  */
 #ifndef HF_PRIM_REQUEST_H
 #define HF_PRIM_REQUEST_H
@@ -29,8 +30,8 @@ struct hf__request {
     void *op_data;
 };
 
-/* Sends `op` and goes on until it has a result, the failure is final, or `until_ns` has come (a last try then is
- * not cut off). `request` stays in place until `done`. Keeps the loop alive. */
+/* Sends `op` and goes on until it has a result, the failure is final, or `until_ns` has come (a
+ * last try then is not cut off). `request` stays in place until `done`. Keeps the loop alive. */
 void hf__request_start(hf__request *request, hf_client *client, hf_op *op, hf__again again,
                        uint64_t until_ns, void (*done)(hf__request *request), void *data);
 

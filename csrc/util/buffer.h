@@ -1,6 +1,6 @@
 /*
- * A growing byte buffer. After a failed growth it stays as it was and `failed` is set, so that a series of
- * appends is checked once, at its end.
+ * A growing byte buffer. After a failed growth it stays as it was and `failed` is set, so that a
+ * series of appends is checked once, at its end.
  */
 #ifndef HF_UTIL_BUFFER_H
 #define HF_UTIL_BUFFER_H

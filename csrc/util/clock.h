@@ -8,8 +8,8 @@
 
 #define HF_NS_PER_MS UINT64_C(1000000)
 
-/* CLOCK_BOOTTIME (elsewhere the monotonic clock that counts sleep), CLOCK_REALTIME, and the boot id, read
- * once. Any thread. */
+/* CLOCK_BOOTTIME (elsewhere the monotonic clock that counts sleep), CLOCK_REALTIME, and the boot
+ * id, read once. Any thread. */
 const hf_clock *hf__clock_system(void);
 
 static inline uint64_t hf__now_ns(const hf_clock *clock) {

@@ -1,6 +1,6 @@
 /*
- * Min-heap by a 64-bit number, intrusive: inserting allocates nothing and cannot fail. A pairing heap
- * (Fredman, Sedgewick, Sleator, Tarjan: The Pairing Heap, 1986).
+ * Min-heap by a 64-bit number, intrusive: inserting allocates nothing and cannot fail. A pairing
+ * heap (Fredman, Sedgewick, Sleator, Tarjan: The Pairing Heap, 1986).
  */
 #ifndef HF_UTIL_HEAP_H
 #define HF_UTIL_HEAP_H
@@ -13,7 +13,8 @@ typedef struct hf__heap_node {
     uint64_t at; /* the order; changed only while not in a heap */
     struct hf__heap_node *child;
     struct hf__heap_node *next;
-    struct hf__heap_node *prev; /* parent of a first child, else left sibling; itself when root; NULL when in no heap */
+    /* Parent of a first child, else left sibling; itself when root; NULL when in no heap. */
+    struct hf__heap_node *prev;
 } hf__heap_node;
 
 typedef struct hf__heap {

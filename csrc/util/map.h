@@ -1,6 +1,7 @@
 /*
- * Hash table from a byte string to an intrusive entry. Keys come from users: the hash is keyed with random
- * bytes (SipHash-1-3; Aumasson and Bernstein, 2012), so that nobody can choose them to collide.
+ * Hash table from a byte string to an intrusive entry. Keys come from users: the hash is keyed
+ * with random bytes (SipHash-1-3; Aumasson and Bernstein, 2012), so that nobody can choose them
+ * to collide.
  */
 #ifndef HF_UTIL_MAP_H
 #define HF_UTIL_MAP_H
@@ -28,12 +29,12 @@ void hf__map_init(hf__map *map, const hf_allocator *allocator);
 /* Frees the table, not the nodes. */
 void hf__map_fini(hf__map *map);
 hf__map_node *hf__map_get(const hf__map *map, hf_slice key);
-/* Sets node->key and inserts; the key must not be present. False when memory is out (only for the first
- * bucket array: a table that cannot grow goes on, slower). */
+/* Sets node->key and inserts; the key must not be present. False when memory is out (only for
+ * the first bucket array: a table that cannot grow goes on, slower). */
 bool hf__map_insert(hf__map *map, hf__map_node *node, hf_slice key);
 void hf__map_remove(hf__map *map, hf__map_node *node);
-/* Every node in turn, in no order: start with NULL. The node returned may be removed before the next call
- * only if the caller fetched its successor first. */
+/* Every node in turn, in no order: start with NULL. The node returned may be removed before the
+ * next call only if the caller fetched its successor first. */
 hf__map_node *hf__map_next(const hf__map *map, const hf__map_node *node);
 
 #endif

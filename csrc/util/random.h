@@ -8,7 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Fills `p` with unpredictable bytes (getrandom, getentropy). False if the system has none. Any thread. */
+/* Fills `p` with unpredictable bytes (getrandom, getentropy). False if the system has none. Any
+ * thread. */
 bool hf__random(void *p, size_t n);
 
 /* A jittered duration: evenly spread over [low, high]. Not for secrets; never fails. Any thread. */

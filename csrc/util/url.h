@@ -32,9 +32,10 @@ typedef struct hf__url {
     size_t n_params;
 } hf__url;
 
-/* Parses. False with a sentence in `why` (static; it never quotes the URL, which may hold a password).
- * For "sqlite:///abs" the path is "/abs"; "sqlite:rel" is "rel"; "sqlite://rel" is refused. A NUL byte anywhere (also encoded) is
- * refused, a bad percent sequence too, a parameter given twice too. */
+/* Parses. False with a sentence in `why` (static; it never quotes the URL, which may hold a
+ * password). For "sqlite:///abs" the path is "/abs"; "sqlite:rel" is "rel"; "sqlite://rel" is
+ * refused. A NUL byte anywhere (also encoded) is refused, a bad percent sequence too, a
+ * parameter given twice too. */
 bool hf__url_parse(hf__url *url, hf_slice text, const hf_allocator *allocator, const char **why);
 void hf__url_free(hf__url *url, const hf_allocator *allocator);
 

@@ -1,5 +1,6 @@
-/* A memory store whose answers and requests get lost or come late: the faults that no embedded store shows
- * and every network does. A plan says what befalls the next ops of a verb, on whichever thread. */
+/* A memory store whose answers and requests get lost or come late: the faults that no embedded
+ * store shows and every network does. A plan says what befalls the next ops of a verb, on
+ * whichever thread. */
 #ifndef HF_TEST_FAULTY_H
 #define HF_TEST_FAULTY_H
 
