@@ -1,0 +1,72 @@
+'use strict';
+
+// One chart of all scenarios, as SVG: a bar per contender, its quartiles as a whisker.
+
+const WIDTH = 860;
+const LABELS = 230; // width of the names
+const VALUES = 110; // and of the numbers
+const BAR = 16;
+const GAP = 5;
+const COLORS = ['#0b7285', '#868e96', '#adb5bd', '#ced4da', '#dee2e6'];
+
+function escape(words) {
+  return words.replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/>/g, '&gt;');
+}
+
+function round(value) {
+  return Math.round(value * 10) / 10;
+}
+
+function text(x, y, content, more = '') {
+  return `<text x="${round(x)}" y="${round(y)}" ${more}>${escape(content)}</text>`;
+}
+
+// Each scenario has a scale of its own: their rates differ by orders of magnitude, and what is
+// compared stands within one.
+function bars(result, top) {
+  const shown = Object.entries(result.figures).filter(([, figures]) => 'rate' in figures);
+  const most = Math.max(...shown.map(([, { rate }]) => rate.q3));
+  const scale = (value) => (value / most) * (WIDTH - LABELS - VALUES);
+  const parts = [text(0, top + BAR, `${result.title}, ${result.unit} per second`, 'class="title"')];
+  let y = top + BAR + 2 * GAP;
+  shown.forEach(([name, { rate }], i) => {
+    const middle = y + BAR / 2;
+    const value = Math.round(rate.median).toLocaleString('en-US');
+    parts.push(
+      text(LABELS - 8, middle + 4, name, 'text-anchor="end"'),
+      `<rect x="${LABELS}" y="${y}" width="${round(Math.max(1, scale(rate.median)))}"`
+      + ` height="${BAR}" fill="${COLORS[i % COLORS.length]}"/>`,
+      `<path d="M${round(LABELS + scale(rate.q1))} ${middle}H${round(LABELS + scale(rate.q3))}"`
+      + ' stroke="#212529"/>',
+      text(LABELS + scale(Math.max(rate.median, rate.q3)) + 8, middle + 4, value),
+    );
+    y += BAR + GAP;
+  });
+  return { svg: parts.join('\n'), bottom: y + 2 * GAP };
+}
+
+/**
+ * @param {object[]} results of scenarios, as play() returns them
+ * @param {string} caption where and when
+ * @returns {string} SVG
+ */
+function chart(results, caption) {
+  const parts = [];
+  let y = 0;
+  for (const result of results) {
+    if (!Object.values(result.figures).some((figures) => 'rate' in figures)) continue;
+    const { svg, bottom } = bars(result, y);
+    parts.push(svg);
+    y = bottom;
+  }
+  parts.push(text(0, y + BAR, caption, 'fill="#868e96"'));
+  const margin = 20;
+  const height = y + BAR + 2 * margin;
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH + 2 * margin}" height="${height}"`
+    + ' font-family="sans-serif" font-size="12">\n'
+    + '<style>.title { font-weight: bold; font-size: 13px }</style>\n'
+    + '<rect width="100%" height="100%" fill="#ffffff"/>\n'
+    + `<g transform="translate(${margin} ${margin})">\n${parts.join('\n')}\n</g>\n</svg>\n`;
+}
+
+module.exports = { chart };
