@@ -215,8 +215,9 @@ static void on_timer(hf__timer *timer) {
     assert(lock->state == HF__WAITING);
     if (now < lock->wait_ns) {
         hf__lock_try(lock);
-        if (lock->attempt == NULL)
-            sleep_until_next(lock); /* not its turn: who is ahead will wake it */
+        if (lock->attempt != NULL) return;
+        lock->retry_ns = HF_FOREVER; /* not its turn: who is ahead will wake it */
+        sleep_until_next(lock);
         return;
     }
     /* A first attempt is given a moment more: without its answer nobody can say that the key is
@@ -271,15 +272,6 @@ static bool end_holding(hf_lock *lock, bool drop) {
     return held;
 }
 
-static void on_left(hf__lease *lease) {
-    hf_lock *lock = hf__of(lease, hf_lock, lease);
-    hf_client *client = lock->client;
-    lease->joined = false;
-    tell_extensions(lock);
-    hf__lock_unref(lock);
-    hf__client_unhold(client);
-}
-
 static void loss_error(const hf_lock *lock, hf__loss why, hf_error *error) {
     static const char *const reasons[] = {
         [HF__LOSS_DEADLINE] = "it could not be renewed before its time to live ended",
@@ -314,6 +306,21 @@ static void on_lost(hf__lease *lease, hf__loss why) {
     end_lost(lock, why);
     loss_error(lock, why, &error);
     if (lock->lost != NULL) lock->lost(lock->data, lock, &error);
+    hf__lock_unref(lock);
+    hf__client_unhold(client);
+}
+
+/* The keeper has let go: as the owner told it, or, of a lock that counts as held here, as the
+ * end of the process did (hf_engine_exit). */
+static void on_left(hf__lease *lease) {
+    hf_lock *lock = hf__of(lease, hf_lock, lease);
+    hf_client *client = lock->client;
+    lease->joined = false;
+    if (lock->state == HF__HELD) {
+        on_lost(lease, HF__LOSS_CLOSED);
+        return;
+    }
+    tell_extensions(lock);
     hf__lock_unref(lock);
     hf__client_unhold(client);
 }

@@ -84,11 +84,6 @@ static void run_unref(hf_run *run) {
     hf__client_unhold(client);
 }
 
-static void on_left(hf__lease *lease) {
-    lease->joined = false;
-    run_unref(hf__of(lease, hf_run, lease));
-}
-
 /* Ends the lease; the claim itself stays as it is. */
 static void let_go(hf_run *run) {
     if (run->let_go) return;
@@ -193,6 +188,16 @@ static void on_lost(hf__lease *lease, hf__loss why) {
     /* While it is being finished, the answer to that is what counts. */
     if (run->state == RUNNING && run->lost != NULL) run->lost(run->data, run, &error);
     run_unref(run);
+}
+
+/* The keeper has let go: as the owner told it, or as the end of the process did. */
+static void on_left(hf__lease *lease) {
+    hf_run *run = hf__of(lease, hf_run, lease);
+    lease->joined = false;
+    if (run->let_go)
+        run_unref(run);
+    else
+        on_lost(lease, HF__LOSS_CLOSED);
 }
 
 static void stop_running(hf__waiter *waiter) {

@@ -5,6 +5,7 @@
 
 const TYPE_PREFIX = 'urn:holdfast:idempotency:';
 const STORE_RETRY_S = 5; // when to come back to a store that does not answer
+const RUNNING_RETRY_S = 2; // and to a request that is being processed
 
 const PROBLEMS = {
   'key-missing': [400, 'Idempotency key missing'],
@@ -72,8 +73,9 @@ function problemOfClaim(error, record) {
   }
 }
 
-function seconds(ms) {
-  return Math.max(1, Math.ceil((ms ?? 0) / 1000));
+// The lease says when a dead run will be known as one, not when a live one will answer: soon.
+function seconds(leaseLeft) {
+  return Math.min(RUNNING_RETRY_S, Math.max(1, Math.ceil((leaseLeft ?? 0) / 1000)));
 }
 
 /**

@@ -392,6 +392,19 @@ TEST(exit_drops_what_is_held) {
     host_close(&h);
 }
 
+TEST(a_loop_that_goes_on_after_exit_learns_of_it) {
+    host h;
+    held l;
+    host_open(&h, "sqlite:");
+    held_take(&h, &l, "a");
+    hf_engine_exit(h.engine, 500);
+    CHECK(!hf_lock_held(l.lock));
+    host_until(&h, &l.lost, 1);
+    CHECK_INT(held_release(&l), HF_ELOST);
+    hf_lock_free(l.lock);
+    host_close(&h);
+}
+
 TEST(a_thousand_locks_come_and_go) {
     EACH_STORE(i) {
         enum { N = 1000 };
