@@ -79,25 +79,33 @@ bool hf__sqlite_is_network(uint64_t type, const char *name) {
 }
 
 #if defined(__linux__)
-/* The type of the file system on device `device`: "fuse.sshfs". A line of mountinfo reads
- * "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw". */
-static void find_type(dev_t device, char *name, size_t size) {
+/* Whether a line of mountinfo is of `device`: "36 35 98:0 /mnt1 /mnt2 rw master:1 - ext3 /dev/a" */
+static bool is_of_device(const char *line, dev_t device) {
+    const char *at = line;
+    unsigned long number;
+    char *end;
+
+    for (int field = 0; field < 2 && at != NULL; field++) {
+        at = strchr(at, ' ');
+        if (at != NULL) at++;
+    }
+    if (at == NULL) return false;
+    number = strtoul(at, &end, 10);
+    return *end == ':' && number == major(device) && strtoul(end + 1, NULL, 10) == minor(device);
+}
+
+void hf__sqlite_mount_type(dev_t device, char *name, size_t size) {
     char line[PATH_MAX + 512];
     FILE *f = fopen("/proc/self/mountinfo", "re");
 
     name[0] = '\0';
     if (f == NULL) return;
-    while (fgets(line, sizeof line, f) != NULL) {
-        unsigned major_number;
-        unsigned minor_number;
+    while (name[0] == '\0' && fgets(line, sizeof line, f) != NULL) {
         const char *dash = strstr(line, " - ");
 
-        if (dash == NULL || sscanf(line, "%*d %*d %u:%u", &major_number, &minor_number) != 2)
-            continue;
-        if (major_number != major(device) || minor_number != minor(device)) continue;
+        if (dash == NULL || !is_of_device(line, device)) continue;
         dash += 3;
         (void)snprintf(name, size, "%.*s", (int)strcspn(dash, " \n"), dash);
-        break;
     }
     (void)fclose(f);
 }
@@ -112,10 +120,16 @@ static bool on_network(const char *folder) {
     /* f_type is signed and may be as narrow as 32 bits. */
     type = (uint64_t)fs.f_type & UINT64_C(0xffffffff);
     if (type == MAGIC_FUSE && stat(folder, &status) == 0)
-        find_type(status.st_dev, name, sizeof name);
+        hf__sqlite_mount_type(status.st_dev, name, sizeof name);
     return hf__sqlite_is_network(type, name);
 }
 #else
+void hf__sqlite_mount_type(dev_t device, char *name, size_t size) {
+    (void)device;
+    (void)size;
+    name[0] = '\0';
+}
+
 static bool on_network(const char *folder) {
     (void)folder;
     return false;
@@ -217,7 +231,7 @@ static hf_code from_io(hf__sqlite *c, int rc, hf_error *error) {
     int number = sqlite3_system_errno(c->db);
 
     if (rc == SQLITE_IOERR_NOMEM) return hf__error_native(error, HF_ENOMEM, 0, rc, NULL);
-    /* Growing the shared index on a full disk, or over a quota, is an input/output error to SQLite. */
+    /* Growing the shared index on a full disk, or over a quota, is an I/O error to SQLite. */
     if (number == ENOSPC || number == EDQUOT) return no_space(error, rc, path);
     return hf__error_native(error, HF_EIO, 0, rc, "%s could not be read or written (%s%s%s)",
                             hf__sqlite_shown(path), sqlite3_errstr(rc), number ? ": " : "",

@@ -1,13 +1,14 @@
 /*
  * The connection. What each setting is for stands where it is made.
  *
- * Opening. Many processes may open one new file at once. Each looks first whether the file is ours, for
- * a file of somebody else must not be touched; switches it to a write-ahead log, which needs the file
- * to itself for a moment and is therefore tried again until the time is up; and creates what is missing
- * within a write transaction, after having looked again.
+ * Opening. Many processes may open one new file at once. Each looks first whether the file is ours,
+ * for a file of somebody else must not be touched; switches it to a write-ahead log, which needs
+ * the file to itself for a moment and is therefore tried again until the time is up; and creates
+ * what is missing within a write transaction, after having looked again.
  *
- * Power loss. SQLite syncs the log at the commit of a durable transaction, and the folder with the first
- * sync of a log or journal that it created; the log then holds whatever earlier, relaxed commits wrote.
+ * Power loss. SQLite syncs the log at the commit of a durable transaction, and the folder with the
+ * first sync of a log or journal that it created; the log then holds whatever earlier, relaxed
+ * commits wrote.
  */
 #include "driver/sqlite.h"
 
@@ -183,9 +184,9 @@ static int configure(hf__sqlite *c) {
 
     (void)sqlite3_extended_result_codes(c->db, 1);
     (void)sqlite3_wal_hook(c->db, on_commit, c);
-    /* Opening and migrating is durable; hf__sqlite_begin relaxes what may be. The log is written back
-     * by hf__sqlite_checkpoint, outside of commits (the hook above replaces SQLite's own). What is
-     * deleted need not be wiped. */
+    /* Opening and migrating is durable; hf__sqlite_begin relaxes what may be. The log is written
+     * back by hf__sqlite_checkpoint, outside of commits (the hook above replaces SQLite's own).
+     * What is deleted need not be wiped. */
     rc = run_sql(c, "PRAGMA synchronous=FULL; PRAGMA secure_delete=OFF;"
                     "PRAGMA cache_size=-" CACHE_KIB ";"
                     "PRAGMA journal_size_limit=" JOURNAL_BYTES);
@@ -261,9 +262,9 @@ hf_code hf__sqlite_begin(hf__sqlite *c, bool write, bool durable, uint64_t busy_
     return rc == SQLITE_OK ? HF_OK : hf__sqlite_error(c, rc, error);
 }
 
-/* Once the last frame is written the transaction is in the log. A failure after that (of the sync, of
- * the shared index) takes it back for everyone who lives, yet a recovery of the log may find it. A disk
- * that was full, or a lock not had, came before. */
+/* Once the last frame is written the transaction is in the log. A failure after that (of the sync,
+ * of the shared index) takes it back for everyone who lives, yet a recovery of the log may find it.
+ * A disk that was full, or a lock not had, came before. */
 static bool may_have_landed(int rc) {
     int primary = rc & 0xff;
     return primary != SQLITE_FULL && primary != SQLITE_BUSY;

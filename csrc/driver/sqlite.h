@@ -1,14 +1,14 @@
 /*
  * One connection to one SQLite file: opening it and saying why it cannot be opened, creating and
- * migrating its schema, transactions, and the map from SQLite's codes to ours. Knows nothing of what
- * the tables mean.
+ * migrating its schema, transactions, and the map from SQLite's codes to ours. Knows nothing of
+ * what the tables mean.
  *
- * Threads. A connection is opened without SQLite's mutexes: it may move between threads, but only one
- * uses it at a time. Every function here blocks: on a work item, or on a thread that may.
+ * Threads. A connection is opened without SQLite's mutexes: it may move between threads, but only
+ * one uses it at a time. Every function here blocks: on a work item, or on a thread that may.
  *
  * A trap that SQLite cannot close: POSIX locks belong to the process. When anything else in this
- * process (a second copy of SQLite, a plain fs.readFile) opens and closes the same file, the locks of
- * all are gone. `hf__sqlite_moved` tells of the worst that follows, a journal deleted under us.
+ * process (a second copy of SQLite, a plain fs.readFile) opens and closes the same file, the locks
+ * of all are gone. `hf__sqlite_moved` tells of the worst that follows, a journal deleted under us.
  */
 #ifndef HF_DRIVER_SQLITE_H
 #define HF_DRIVER_SQLITE_H
@@ -48,25 +48,25 @@ typedef struct hf__sqlite {
     bool broken;         /* a transaction could not even be rolled back: close it */
 } hf__sqlite;
 
-/* Opens, creates or migrates, and prepares the statements. Waits up to `busy_ms` for others who do the
- * same. On failure nothing stays open and `error` says what is wrong and what to do:
- * HF_ENOENT HF_EACCES HF_EREADONLY HF_ENETFS HF_ENOTADB HF_ESCHEMA HF_EBUSY HF_EFULL HF_EIO HF_ENOMEM. */
+/* Opens, creates or migrates, and prepares the statements. Waits up to `busy_ms` for others who do
+ * the same. On failure nothing stays open and `error` says what is wrong and what to do: HF_ENOENT
+ * HF_EACCES HF_EREADONLY HF_ENETFS HF_ENOTADB HF_ESCHEMA HF_EBUSY HF_EFULL HF_EIO HF_ENOMEM. */
 hf_code hf__sqlite_open(hf__sqlite *c, const hf__sqlite_file *file, uint64_t busy_ms,
                         hf_error *error);
 
-/* Finalizes and closes; the last one out writes the log back into the file. Harmless if not open. */
+/* Closes; the last one out writes the log back into the file. Harmless if not open. */
 void hf__sqlite_close(hf__sqlite *c);
 
 /* True when the path, or its log, no longer names the file that is open. Two calls of stat(2). */
 bool hf__sqlite_moved(const hf__sqlite *c);
 
-/* Starts a transaction. With `write`, takes the write lock, waiting up to `busy_ms` (HF_EBUSY). With
- * `durable` its commit outlives a loss of power, else only a crash of processes. */
+/* Starts a transaction. With `write`, takes the write lock, waiting up to `busy_ms` (HF_EBUSY).
+ * With `durable` its commit outlives a loss of power, else only a crash of processes. */
 hf_code hf__sqlite_begin(hf__sqlite *c, bool write, bool durable, uint64_t busy_ms,
                          hf_error *error);
 
-/* Ends it. On failure it was rolled back, and `error` has HF_OUTCOME_UNKNOWN where it may come back to
- * life when the log is next recovered. */
+/* Ends it. On failure it was rolled back, and `error` has HF_OUTCOME_UNKNOWN where it may come back
+ * to life when the log is next recovered. */
 hf_code hf__sqlite_commit(hf__sqlite *c, hf_error *error);
 void hf__sqlite_rollback(hf__sqlite *c);
 
@@ -81,9 +81,12 @@ void hf__sqlite_checkpoint(hf__sqlite *c);
  * HF_EREADONLY, HF_ENOTADB for what is no regular file; HF_OK if nothing speaks against it. */
 hf_code hf__sqlite_examine(const char *path, hf_error *error);
 
-/* True for file systems on which locks or shared memory do not reach all who use the file. `type` is
- * the magic number of statfs(2), `name` the type in /proc/self/mountinfo, "" if unknown. */
+/* True for file systems on which locks or shared memory do not reach all who use the file. `type`
+ * is the magic number of statfs(2), `name` the type in /proc/self/mountinfo, "" if unknown. */
 bool hf__sqlite_is_network(uint64_t type, const char *name);
+
+/* The type of the file system on `device`, as in mountinfo: "fuse.sshfs". "" if it is not found. */
+void hf__sqlite_mount_type(dev_t device, char *name, size_t size);
 
 /* As much of the end of a path as fits a message. */
 const char *hf__sqlite_shown(const char *path);

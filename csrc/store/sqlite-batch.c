@@ -1,10 +1,10 @@
 /*
  * The worker's side: a batch of ops becomes one transaction.
  *
- * Every op looks first and then writes, so an SQLite error in the middle is rare (no memory, no space, a
- * bad disk). The whole transaction is then rolled back, since an op may have written half of what it
- * wanted, and where another try makes sense its ops run again, each in a transaction of its own: so one
- * that fails changes nothing and disturbs nobody, and no savepoints are paid for.
+ * Every op looks first and then writes, so an SQLite error in the middle is rare (no memory, no
+ * space, a bad disk). The whole transaction is then rolled back, since an op may have written half
+ * of what it wanted, and where another try makes sense its ops run again, each in a transaction of
+ * its own: so one that fails changes nothing and disturbs nobody, and no savepoints are paid for.
  */
 #include "store/sqlite-store.h"
 
@@ -204,8 +204,8 @@ static bool run_all(hf__sqlite_instance *s, struct range r, hf_error *error) {
     return false;
 }
 
-/* One transaction. True when the ops have their results, or their error; false, with nothing done, when
- * each should be tried on its own. */
+/* One transaction. True when the ops have their results, or their error; false, with nothing done,
+ * when each should be tried on its own. */
 static bool attempt(hf__sqlite_instance *s, hf_op *first, hf_op *end) {
     struct range r = survey(s, first, end);
     hf_error error;

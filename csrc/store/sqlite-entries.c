@@ -1,6 +1,6 @@
 /*
- * Entries in SQLite: values and records. Every op reads the row, decides, and writes once, within the
- * write transaction of its batch: nothing can come in between.
+ * Entries in SQLite: values and records. Every op reads the row, decides, and writes once, within
+ * the write transaction of its batch: nothing can come in between.
  */
 #include "store/sqlite-store.h"
 
@@ -45,8 +45,8 @@ enum {
     COL_FENCE_KEY
 };
 
-/* An expired entry's fence is remembered for a day, as a deleted one's is: a tombstone is one kept for
- * so long. */
+/* An expired entry's fence is remembered for a day, as a deleted one's is: a tombstone is one kept
+ * for so long. */
 static bool remembers(const struct row *row, uint64_t now_us) {
     uint64_t until = row->kept_until;
 

@@ -1,6 +1,6 @@
 /*
- * Leases in SQLite: the admission rule. Every op looks first and writes only when it is sure to land, so
- * that a refusal writes nothing (but a mark, if it was asked for one).
+ * Leases in SQLite: the admission rule. Every op looks first and writes only when it is sure to
+ * land, so that a refusal writes nothing (but a mark, if it was asked for one).
  */
 #include "store/sqlite-store.h"
 #include "util/clock.h"
@@ -104,8 +104,8 @@ static void look_at_row(hf__sqlite_instance *s, hf_op *op, sqlite3_stmt *st, str
         if (limit < look->least) look->least = limit;
         if (until < look->first) look->first = until;
     }
-    /* One holder is told, and a mark only where nothing else is in the way. If this key turns out to be
-     * open, what is written here is overwritten or never read. */
+    /* One holder is told, and a mark only where nothing else is in the way. If this key turns out
+     * to be open, what is written here is overwritten or never read. */
     if (op->holder == NULL || v->told) return;
     describe(s, st, op->holder);
 }

@@ -1,29 +1,29 @@
 /*
  * What the file holds.
  *
- *   meta   One row. `counter` is the last fence or version given out, one series for all keys: SQLite
- *          has one writer at a time anyway, and a counter per key would cost a row, a statement and a
- *          dirty page with every take, and would have to be kept for a day and then swept. So fences of a
- *          key always grow, and versions never repeat, also after deletion. `boot` is the boot id that
- *          `epoch` stands for: whoever finds another one there takes the next epoch, forgets all
- *          leases, and sets the counter to the clock's microseconds if those are more (design section 5,
- *          rule 4). `version` is the schema's, read with every transaction, so that a process which
- *          runs while a newer one migrates the file notices.
+ *   meta   One row. `counter` is the last fence or version given out, one series for all keys:
+ * SQLite has one writer at a time anyway, and a counter per key would cost a row, a statement and a
+ *          dirty page with every take, and would have to be kept for a day and then swept. So
+ * fences of a key always grow, and versions never repeat, also after deletion. `boot` is the boot
+ * id that `epoch` stands for: whoever finds another one there takes the next epoch, forgets all
+ *          leases, and sets the counter to the clock's microseconds if those are more (design
+ * section 5, rule 4). `version` is the schema's, read with every transaction, so that a process
+ * which runs while a newer one migrates the file notices.
  *
- *   lease  One row per holder and key, of the present boot only. `until` is in nanoseconds of the clock
- *          that counts from boot. `slots` is the holder's limit, 0 for the intent mark of a waiter.
- *          `n_keys` is how many keys were taken together. The rows of a key lie side by side, so that one
- *          short scan answers a take. There is no index on `until`: rows that lapse are removed by the
- *          next take of their key or by a sweep, which looks at all: they are few, and every other
+ *   lease  One row per holder and key, of the present boot only. `until` is in nanoseconds of the
+ * clock that counts from boot. `slots` is the holder's limit, 0 for the intent mark of a waiter.
+ *          `n_keys` is how many keys were taken together. The rows of a key lie side by side, so
+ * that one short scan answers a take. There is no index on `until`: rows that lapse are removed by
+ * the next take of their key or by a sweep, which looks at all: they are few, and every other
  *          statement would pay for the index.
  *
- *   entry  One row per value or record (`space`), also after its deletion while its fence is remembered.
- *          `state` is 0 a value or a finished record, 1 a claim, 2 a tombstone. A claim's `claim_until`
- *          counts from the boot of `epoch`; of another epoch it is past. `kept_until` is in microseconds
- *          of real time, NULL for ever; it is indexed for the sweep, which beside the sync of an entry's
- *          commit costs nothing. An expired row that remembers a fence is swept in two steps: to a
- *          tombstone, and away a day later. `value` comes last: it is often large, and what stands
- *          behind it would be slow to reach.
+ *   entry  One row per value or record (`space`), also after its deletion while its fence is
+ * remembered. `state` is 0 a value or a finished record, 1 a claim, 2 a tombstone. A claim's
+ * `claim_until` counts from the boot of `epoch`; of another epoch it is past. `kept_until` is in
+ * microseconds of real time, NULL for ever; it is indexed for the sweep, which beside the sync of
+ * an entry's commit costs nothing. An expired row that remembers a fence is swept in two steps: to
+ * a tombstone, and away a day later. `value` comes last: it is often large, and what stands behind
+ * it would be slow to reach.
  *
  * Keys are text in memcmp order, tokens 16 bytes.
  */

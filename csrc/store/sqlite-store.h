@@ -1,11 +1,11 @@
 /*
- * The SQLite store, as its own files see it. How it works as a whole is told in store/sqlite.c, what it
- * keeps in store/sqlite-schema.c.
+ * The SQLite store, as its own files see it. How it works as a whole is told in store/sqlite.c,
+ * what it keeps in store/sqlite-schema.c.
  *
- * A store has two sides. The loop's side owns the queue, the handles and the watches. The worker's side
- * owns the connection and the batch in hand: it is a libuv work item, or, where the thread may block,
- * the loop's own thread. `working` says whose turn it is; only one side ever touches the other's fields,
- * and the hand-over is libuv's.
+ * A store has two sides. The loop's side owns the queue, the handles and the watches. The worker's
+ * side owns the connection and the batch in hand: it is a libuv work item, or, where the thread may
+ * block, the loop's own thread. `working` says whose turn it is; only one side ever touches the
+ * other's fields, and the hand-over is libuv's.
  */
 #ifndef HF_STORE_SQLITE_STORE_H
 #define HF_STORE_SQLITE_STORE_H
@@ -61,8 +61,7 @@ enum {
 
 /* One transaction, as the ops in it see it. */
 typedef struct hf__sqlite_turn {
-    uint64_t
-        now_ns; /* leases count by this; UINT64_MAX >> 1 where all there are belong to another boot */
+    uint64_t now_ns;  /* leases count by this; INT64_MAX where they are all of another boot */
     uint64_t now_us;  /* CLOCK_REALTIME */
     uint64_t counter; /* the last fence or version given */
     uint64_t epoch;   /* grows with every boot that the file sees */
@@ -130,7 +129,8 @@ static inline sqlite3_stmt *hf__st(const hf__sqlite_instance *s, enum hf__sqlite
     return s->conn.statements[name];
 }
 
-/* sqlite-batch.c: the worker's side. Runs `batch`; each op has its result afterwards, none is ended. */
+/* sqlite-batch.c: the worker's side. Runs `batch`; each op has its result afterwards, none is
+ * ended. */
 void hf__sqlite_run_batch(hf__sqlite_instance *s);
 /* Answers `checks`. */
 void hf__sqlite_run_checks(hf__sqlite_instance *s);
@@ -146,8 +146,8 @@ static inline void hf__sqlite_refuse(hf_op *op, hf_refusal why) {
     op->refused = (uint8_t)why;
 }
 
-/* One op each, within a transaction. They return an SQLite code: anything but SQLITE_OK asks for the
- * whole transaction to be rolled back. What is the op's own affair they put into it. */
+/* One op each, within a transaction. They return an SQLite code: anything but SQLITE_OK asks for
+ * the whole transaction to be rolled back. What is the op's own affair they put into it. */
 int hf__sqlite_take(hf__sqlite_instance *s, hf_op *op);
 int hf__sqlite_keep(hf__sqlite_instance *s, hf_op *op);
 int hf__sqlite_drop(hf__sqlite_instance *s, hf_op *op);
@@ -158,7 +158,8 @@ int hf__sqlite_del(hf__sqlite_instance *s, hf_op *op);
 int hf__sqlite_add(hf__sqlite_instance *s, hf_op *op);
 int hf__sqlite_keep_claim(hf__sqlite_instance *s, hf_op *op);
 
-/* The next number, for a fence or a version: above all that this file has given. 0 when there is none. */
+/* The next number, for a fence or a version: above all that this file has given. 0 when there is
+ * none. */
 uint64_t hf__sqlite_next(hf__sqlite_instance *s);
 
 /* What a watch compares: never 0, and equal as long as nothing of interest has changed. */

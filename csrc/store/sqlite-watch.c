@@ -1,17 +1,17 @@
 /*
  * Watches: how a waiter learns that another process has let go.
  *
- * Every commit of any process writes to the log, so one file-system event on it (inotify, kqueue) wakes
- * all who wait, at no cost to those who do not. An event only says that something has happened: one
- * read-only look at the watched keys, in a work item, tells which of them it was. Looks are at least
- * THROTTLE_MS apart, and the last event is never left without one. While a key is held exclusively a
- * change of holders is no news: nobody could take it.
+ * Every commit of any process writes to the log, so one file-system event on it (inotify, kqueue)
+ * wakes all who wait, at no cost to those who do not. An event only says that something has
+ * happened: one read-only look at the watched keys, in a work item, tells which of them it was.
+ * Looks are at least THROTTLE_MS apart, and the last event is never left without one. While a key
+ * is held exclusively a change of holders is no news: nobody could take it.
  *
- * A lost event must not mean a lost waiter: while there are watches, a slow poll looks too; a quicker one
- * where events cannot be had.
+ * A lost event must not mean a lost waiter: while there are watches, a slow poll looks too; a
+ * quicker one where events cannot be had.
  *
- * What a watch compares with is what the last refused take (or get) of its key saw, or the last look. As
- * ops and looks are answered one after the other, nothing falls between them.
+ * What a watch compares with is what the last refused take (or get) of its key saw, or the last
+ * look. As ops and looks are answered one after the other, nothing falls between them.
  */
 #include "store/sqlite-store.h"
 #include "util/alloc.h"
@@ -117,7 +117,8 @@ void hf__sqlite_unwatch(hf_store *store, hf__watch *watch) {
     hf__list_remove(&watch->node);
 }
 
-/* ---------------------------------------------------------------- before and after the worker's turn */
+/* ---------------------------------------------------------------- before and after the worker's
+ * turn */
 
 static size_t measure(const hf__node *list, size_t *bytes) {
     size_t n = 0;

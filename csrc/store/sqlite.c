@@ -1,22 +1,22 @@
 /*
  * The SQLite store: many processes of one machine on one file.
  *
- * Batches. What is submitted waits in one queue. In the next turn of the loop the whole queue, up to
- * BATCH_MAX ops, goes to a libuv work item and becomes one transaction there: one lock, one commit, one
- * sync of the disk for all of it. What arrives meanwhile is the next batch. At most one work item is in
- * flight per store. On a thread that may block (`env.blocking`, the keeper's) the same runs in place, from
- * the idle handle: then four busy pool threads cannot hold up a renewal.
+ * Batches. What is submitted waits in one queue. In the next turn of the loop the whole queue, up
+ * to BATCH_MAX ops, goes to a libuv work item and becomes one transaction there: one lock, one
+ * commit, one sync of the disk for all of it. What arrives meanwhile is the next batch. At most one
+ * work item is in flight per store. On a thread that may block (`env.blocking`, the keeper's) the
+ * same runs in place, from the idle handle: then four busy pool threads cannot hold up a renewal.
  *
  * Durability. A batch that writes an entry waits for the disk; one of leases alone does not, since
  * its holders die with the machine. Both survive a crash of any process.
  *
- * The log is written back into the file (a checkpoint) after the batch that made it long was answered,
- * as a work item of its own where nothing waits.
+ * The log is written back into the file (a checkpoint) after the batch that made it long was
+ * answered, as a work item of its own where nothing waits.
  *
- * A file that is deleted or replaced is noticed by the next batch, which opens what stands at the path
- * now (a new file, if nothing does), tells the operator (HF_EMOVED) and goes on. Leases that were in
- * the lost file are no more: their renewal is refused and their holders lose them; and as a new file
- * starts its fences from the clock, theirs are older than all that follow.
+ * A file that is deleted or replaced is noticed by the next batch, which opens what stands at the
+ * path now (a new file, if nothing does), tells the operator (HF_EMOVED) and goes on. Leases that
+ * were in the lost file are no more: their renewal is refused and their holders lose them; and as a
+ * new file starts its fences from the clock, theirs are older than all that follow.
  */
 #include "store/sqlite-store.h"
 #include "store/stores.h"
@@ -31,7 +31,7 @@
 #define BUSY_MS_MAX 600000
 #define BUSY_MS_BLOCKING 1000    /* the keeper has others to serve */
 #define CHECKPOINT_FRAMES 1000   /* 4 MiB of log */
-#define CHECKPOINT_BLOCKING 4000 /* the keeper leaves it to the host's loop, as long as that runs */
+#define CHECKPOINT_BLOCKING 4000 /* the keeper leaves it to a host's loop that runs */
 #define PATH_BYTES 4096
 
 static hf__sqlite_instance *self(hf_store *store) {
@@ -133,8 +133,8 @@ static void tell_moved(hf__sqlite_instance *s) {
     s->base.env.warn(s->base.env.warn_data, &error);
 }
 
-/* When the log is written back next. If readers were in the way and it did not start over, not at once
- * again. */
+/* When the log is written back next. If readers were in the way and it did not start over, not at
+ * once again. */
 static void plan_checkpoint(hf__sqlite_instance *s) {
     if (s->checkpoint) s->checkpoint_at = s->conn.wal_frames + s->checkpoint_step;
     if (s->conn.wal_frames < s->checkpoint_step) s->checkpoint_at = s->checkpoint_step;
@@ -241,8 +241,9 @@ static void on_idle(uv_idle_t *idle) {
     begin(s);
 }
 
-/* The idle handle, not a prepare handle: while it is active the loop does not sleep, also where something
- * is submitted between the two phases. It keeps the loop alive, as work that waits must. */
+/* The idle handle, not a prepare handle: while it is active the loop does not sleep, also where
+ * something is submitted between the two phases. It keeps the loop alive, as work that waits must.
+ */
 void hf__sqlite_wake(hf__sqlite_instance *s) {
     if (s->working && s->cancelled.first == NULL) return; /* its end begins the next */
     uv_idle_start(&s->idle, on_idle);

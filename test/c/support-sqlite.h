@@ -1,6 +1,6 @@
 /*
- * A store on an SQLite file for one test: a loop, an instance, a clock that can be set, and ops that are
- * run to their end one at a time or many at once.
+ * A store on an SQLite file for one test: a loop, an instance, a clock that can be set, and ops
+ * that are run to their end one at a time or many at once.
  */
 #ifndef HF_TEST_SUPPORT_SQLITE_H
 #define HF_TEST_SUPPORT_SQLITE_H
@@ -25,8 +25,9 @@ typedef struct kit {
 
 enum { KIT_BLOCKING = 1, KIT_FAKE_CLOCK = 2 };
 
-/* An instance on `path` ("params" as in a URL, after the question mark, or NULL). The fake clock stands
- * where the system's does, on boot "boot-a". Nothing is opened yet. Aborts where memory is out. */
+/* An instance on `path` ("params" as in a URL, after the question mark, or NULL). The fake clock
+ * stands where the system's does, on boot "boot-a". Nothing is opened yet. Aborts where memory is
+ * out. */
 void kit_init(kit *k, const char *path, const char *params, unsigned flags);
 /* Closes, and checks that nothing is left in the loop. */
 void kit_fini(kit *k);

@@ -1,6 +1,7 @@
 /*
- * The SQLite store when memory is out: SQLite's own, by failing its allocator, and the engine's. Every
- * op ends in HF_ENOMEM or with a correct result, what failed has left nothing behind, and nothing leaks.
+ * The SQLite store when memory is out: SQLite's own, by failing its allocator, and the engine's.
+ * Every op ends in HF_ENOMEM or with a correct result, what failed has left nothing behind, and
+ * nothing leaks.
  */
 #include "harness.h"
 #include "store/sqlite-store.h"
@@ -76,7 +77,7 @@ static void *engine_resize(void *data, void *p, size_t size) {
     return libc->resize(libc->data, p, size);
 }
 
-/* ---------------------------------------------------------------- what is done while memory is out */
+/* ---------------------------------------------------------------- the ops */
 
 enum { STEPS = 9 };
 

@@ -395,7 +395,7 @@ static int write_until_dark(void *data) {
     return 1; /* the power never failed */
 }
 
-/* One loss of power, and what is found after the reboot. False if something acknowledged is lost. */
+/* One loss of power, and what is found after the reboot. False if what was acknowledged is lost. */
 static bool lose_power(struct shared *s, int number) {
     kit_path after;
     uint64_t fence;

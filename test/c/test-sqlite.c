@@ -1,6 +1,6 @@
 /*
- * The SQLite store: what is its own, beside the contract that the conformance suite tests. Opening and
- * its errors, epochs, files that vanish, batches, watches.
+ * The SQLite store: what is its own, beside the contract that the conformance suite tests. Opening
+ * and its errors, epochs, files that vanish, batches, watches.
  */
 #include "driver/sqlite.h"
 #include "harness.h"
@@ -279,6 +279,18 @@ TEST(network_file_systems_are_known) {
     CHECK(!hf__sqlite_is_network(0x65735546, ""));
     CHECK(!hf__sqlite_is_network(0xEF53, "ext4"));
     CHECK(!hf__sqlite_is_network(0x794c7630, "overlay"));
+}
+
+TEST(the_type_of_a_mount_is_found) {
+    struct stat status;
+    char name[32] = "?";
+
+    if (access("/proc/self/mountinfo", R_OK) != 0 || stat("/proc/self", &status) != 0)
+        SKIP("there is no mountinfo");
+    hf__sqlite_mount_type(status.st_dev, name, sizeof name);
+    CHECK_STR(name, "proc");
+    hf__sqlite_mount_type((dev_t)-1, name, sizeof name);
+    CHECK_STR(name, "");
 }
 
 TEST(long_paths_are_shown_by_their_end) {
@@ -859,8 +871,8 @@ TEST(a_watch_hears_of_a_release_by_another_instance) {
     kit_fini(&b);
 }
 
-/* A key that changes hands is still not free; that somebody else let go elsewhere is no news. The loop is
- * turned until a later change has been seen, so that the earlier ones have been, too. */
+/* A key that changes hands is still not free; that somebody else let go elsewhere is no news. The
+ * loop is turned until a later change has been seen, so that the earlier ones have been, too. */
 TEST(a_watch_is_quiet_while_its_key_stays_held) {
     struct hint hint;
     struct hint other;
@@ -897,6 +909,28 @@ TEST(a_watch_before_the_file_is_open_misses_nothing) {
     kit_init(&a, kit_file("early.db").text, NULL, 0);
     watch_key(&a, &hint, "k", HF_LEASES);
     CHECK(!kit_take(&a, "k", 2, NULL));
+    CHECK(kit_drop(&b, "k", 1));
+    wait_for_hint(&a, &hint, 1);
+    a.store->vt->unwatch(a.store, &hint.watch);
+    kit_fini(&a);
+    kit_fini(&b);
+}
+
+TEST(a_watch_whose_events_are_lost_still_hears) {
+    hf__sqlite_instance *instance;
+    struct hint hint;
+    kit a;
+    kit b;
+
+    kit_init(&a, kit_file("deaf.db").text, NULL, 0);
+    kit_init(&b, kit_file("deaf.db").text, NULL, KIT_BLOCKING);
+    CHECK(kit_take(&b, "k", 1, NULL));
+    REQUIRE_INT(kit_open(&a).code, HF_OK);
+    watch_key(&a, &hint, "k", HF_LEASES);
+    CHECK(!kit_take(&a, "k", 2, NULL));
+    instance = hf__of(a.store, hf__sqlite_instance, base);
+    CHECK(instance->armed);
+    uv_fs_event_stop(&instance->events);
     CHECK(kit_drop(&b, "k", 1));
     wait_for_hint(&a, &hint, 1);
     a.store->vt->unwatch(a.store, &hint.watch);
