@@ -8,9 +8,9 @@ void conformance_run(const store_subject *subject, void (*part)(world *w), injec
     world w;
 
     world_open(&w, subject);
-    w.injector = starve;
+    w.starve = starve;
+    w.starving = starve != NULL;
     part(&w);
-    w.injector = NULL;
     if (starve != NULL) CHECK(atomic_load(&w.struck) > 0);
     world_close(&w);
 }

@@ -38,7 +38,7 @@ static void *world_resize(void *data, void *p, size_t size) {
         free(p);
         return NULL;
     }
-    if (w->injector != NULL && injector_strikes(w->injector)) return NULL;
+    if (w->starve != NULL && injector_strikes(w->starve)) return NULL;
     if (p == NULL) atomic_fetch_add(&w->blocks, 1);
     return realloc(p, size);
 }
@@ -120,7 +120,7 @@ static void nothing(uv_async_t *handle) {
 static void give_up(uv_timer_t *timer) {
     (void)timer;
     FAIL("nothing has happened for half a minute");
-    abort();
+    exit(1);
 }
 
 void rig_turn(rig *r) {
@@ -154,9 +154,9 @@ void rig_open_idle(rig *r, world *w, bool blocking) {
     };
     r->slot = calloc(1, sizeof *r->slot);
     do {
-        if (w->injector != NULL) injector_arm(w->injector, ++n);
+        if (w->starving) injector_arm(w->starve, ++n);
         r->store = hf__store_new(w->subject->vt, &r->env, &error);
-        if (w->injector == NULL || !injector_disarm(w->injector)) break;
+        if (!w->starving || !injector_disarm(w->starve)) break;
         if (r->store != NULL) break;
         CHECK_INT(error.code, HF_ENOMEM);
         w->struck++;
@@ -192,7 +192,7 @@ static bool try_open(rig *r, bool must) {
     memset(&s, 0, sizeof s);
     rig_submit(r, &s, &(ask){.verb = HF_OPEN}, 1);
     RIG_UNTIL(r, s.ended > 0);
-    if (r->world->injector != NULL) struck = injector_disarm(r->world->injector);
+    if (r->world->starving) struck = injector_disarm(r->world->starve);
     if (s.op.error.code == HF_OK) return true;
     if (must || !struck) FAIL("open: %s", s.op.error.message);
     CHECK_INT(s.op.error.code, HF_ENOMEM);
@@ -203,8 +203,8 @@ static bool try_open(rig *r, bool must) {
 void rig_open(rig *r, world *w, bool blocking) {
     for (long n = 1;; n++) {
         rig_open_idle(r, w, blocking);
-        if (w->injector != NULL) injector_arm(w->injector, n);
-        if (try_open(r, w->injector == NULL)) return;
+        if (w->starving) injector_arm(w->starve, n);
+        if (try_open(r, !w->starving)) return;
         w->struck++;
         end_loop(r);
     }
@@ -341,9 +341,9 @@ static void ask_starving(rig *r, slot *s, const ask *what) {
     for (long n = 1;; n++) {
         bool struck;
 
-        injector_arm(r->world->injector, n);
+        injector_arm(r->world->starve, n);
         ask_once(r, s, what);
-        struck = injector_disarm(r->world->injector);
+        struck = injector_disarm(r->world->starve);
         if (s->op.error.code != HF_ENOMEM) return;
         CHECK(struck);
         CHECK(!s->op.applied);
@@ -356,7 +356,7 @@ static void ask_starving(rig *r, slot *s, const ask *what) {
 
 const hf_op *rig_ask(rig *r, const ask *what) {
     slot_reset(r->slot);
-    if (r->world->injector != NULL)
+    if (r->world->starving)
         ask_starving(r, r->slot, what);
     else
         ask_once(r, r->slot, what);

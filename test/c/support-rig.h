@@ -47,11 +47,11 @@ typedef struct world {
     _Atomic uint64_t real_us;
     char boot_id[32];
     hf_clock clock;
-    hf_allocator allocator; /* counts, and fails where the injector says so */
+    hf_allocator allocator; /* counts, and fails where `starve` says so */
     atomic_long blocks;     /* allocated and not freed */
-    injector
-        *injector; /* NULL: none; set it to have every ASK tried with every allocation failing */
-    atomic_long struck; /* how many operations ended HF_ENOMEM by the injector */
+    injector *starve;       /* makes allocations fail; NULL: none does */
+    bool starving;          /* every ASK is tried with each of its allocations failing */
+    atomic_long struck;     /* how many operations ended HF_ENOMEM by the injector */
     hf__shared shared;
     hf__url url;
     char text[1024]; /* of the URL */

@@ -65,6 +65,69 @@ static void run(const store_subject *subject, void (*part)(world *w)) {
     CHECK_INT(sqlite3_memory_used(), before);
 }
 
+/* One op with its n-th allocation failing, and never tried again. True if it got through. */
+static bool ask_starved(rig *r, slot *one, const ask *what, long n) {
+    injector_arm(&memory.starve, n);
+    rig_submit(r, one, what, 1);
+    RIG_UNTIL(r, one->ended > 0);
+    if (injector_disarm(&memory.starve) && !one->op.applied && one->op.error.code != HF_OK) {
+        CHECK_INT(one->op.error.code, HF_ENOMEM);
+        return false;
+    }
+    CHECK_INT(one->op.error.code, HF_OK);
+    return true;
+}
+
+/* Who is told that there is no memory has nothing, and another may have it at once. */
+static void abandon_takes(world *w) {
+    slot one = {.ended = 0};
+    long failed = 0;
+    bool through = false;
+    rig r;
+
+    rig_open(&r, w, false);
+    CHECK(ASK(&r, .verb = HF_TAKE, .keys = "shared", .token = 7000, .limit = HF_SHARED)->applied);
+    for (int n = 1; !through; n++) {
+        char key[32];
+        snprintf(key, sizeof key, "a%d b%d", n, n);
+        through = ask_starved(&r, &one, &(ask){.verb = HF_TAKE, .keys = key, .token = n}, n);
+        failed += !through;
+        slot_reset(&one);
+        if (!through) CHECK(ASK(&r, .verb = HF_TAKE, .keys = key, .token = 5000 + n)->applied);
+    }
+    CHECK(failed > 0);
+    /* Refused for want of memory, it leaves no intent mark. */
+    through = false;
+    for (int n = 1; !through; n++) {
+        const ask what = {
+            .verb = HF_TAKE, .keys = "shared", .token = 8000 + n, .flags = HF_OP_INTENT};
+        through = ask_starved(&r, &one, &what, n);
+        slot_reset(&one);
+        CHECK(ASK(&r, .verb = HF_TAKE, .keys = "shared", .token = 9000 + n, .limit = HF_SHARED)
+                  ->applied == !through);
+    }
+    rig_close(&r);
+}
+
+static void run_abandoned(const store_subject *subject) {
+    injector *starve = &memory.starve;
+    world w;
+
+    /* Opened without failures: only the takes are to have them. */
+    world_open(&w, subject);
+    w.starve = starve;
+    abandon_takes(&w);
+    world_close(&w);
+}
+
+TEST(memory_takes_given_up) {
+    run_abandoned(&memory_subject);
+}
+
+TEST(sqlite_takes_given_up) {
+    run_abandoned(&sqlite_subject);
+}
+
 #define STARVE(name)                              \
     TEST(memory_##name) {                         \
         run(&memory_subject, conformance_##name); \
