@@ -9,6 +9,7 @@
 #include "store/sqlite-store.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 /* What is known of a range of ops: from `first` up to `end`, which is not one of them. */
@@ -76,6 +77,18 @@ static const char *boot_id(const hf__sqlite_instance *s) {
     return id != NULL ? id : hf__clock_system()->boot_id;
 }
 
+/* Once the file was of our boot, and as long as that lasts, only another machine can have changed
+ * it: one of a file system that we took for a local one. To take the file back would end that one's
+ * leases. */
+static bool is_shared(const hf__sqlite_instance *s, hf_error *error) {
+    if (strcmp(s->seen_boot, boot_id(s)) != 0) return false;
+    hf__error_set(error, HF_ENETFS, 0,
+                  "%s is also used by another machine, whose locks and ours cannot see each other: "
+                  "give each its own file, or use a server",
+                  hf__sqlite_shown(s->path));
+    return true;
+}
+
 /* All leases are of another boot, and so are the epoch's claims. */
 static int begin_epoch(hf__sqlite_instance *s) {
     s->turn.epoch++;
@@ -110,7 +123,11 @@ static int begin_turn(hf__sqlite_instance *s, bool writes, hf_error *error) {
                       hf__sqlite_shown(s->path));
         return SQLITE_ERROR;
     }
-    if (same_boot) return SQLITE_OK;
+    if (same_boot) {
+        (void)snprintf(s->seen_boot, sizeof s->seen_boot, "%s", boot);
+        return SQLITE_OK;
+    }
+    if (is_shared(s, error)) return SQLITE_ERROR;
     if (writes) return begin_epoch(s);
     /* Nothing to be read is of this boot. */
     s->turn.now_ns = INT64_MAX;
@@ -185,6 +202,7 @@ static hf_code ensure_open(hf__sqlite_instance *s, hf_error *error) {
         hf__sqlite_close(&s->conn);
         s->moved = true;
     }
+    s->seen_boot[0] = '\0';
     if (hf__sqlite_open(&s->conn, &s->file, s->busy_ms, error) == HF_OK) s->opened++;
     return error->code;
 }

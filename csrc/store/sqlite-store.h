@@ -110,8 +110,9 @@ typedef struct hf__sqlite_instance {
     hf__op_list batch;
     hf__sqlite conn;
     hf__sqlite_turn turn;
-    uint64_t opened; /* counts connections */
-    bool moved;      /* the file was found replaced: to be told */
+    uint64_t opened;    /* counts connections */
+    char seen_boot[64]; /* our boot id, once the open file was found to be of this boot */
+    bool moved;         /* the file was found replaced: to be told */
     hf__sqlite_check *checks;
     size_t n_checks;
     bool checks_failed;

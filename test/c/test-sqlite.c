@@ -416,6 +416,29 @@ TEST(nothing_of_another_boot_is_shown_before_the_first_write) {
     kit_fini(&k);
 }
 
+TEST(a_file_that_two_machines_use_is_noticed) {
+    kit_path path = kit_file("shared.db");
+    hf_slice key = kit_slice("k");
+    hf_op op;
+    kit a;
+    kit b;
+
+    kit_init(&a, path.text, NULL, KIT_FAKE_CLOCK);
+    kit_init(&b, path.text, NULL, KIT_FAKE_CLOCK);
+    kit_set_boot(&b, "boot-b");
+    CHECK(kit_take(&a, "k", 1, NULL));
+    CHECK(kit_keep(&a, "k", 1));
+    CHECK(kit_take(&b, "k", 2, NULL)); /* so far, a machine that was booted anew */
+    kit_op(&a, &op, HF_KEEP, HF_LEASES, &key);
+    op.token = kit_token(1);
+    kit_run(&a, &op);
+    CHECK_INT(op.error.code, HF_ENETFS);
+    hf_op_reset(&op);
+    CHECK(kit_keep(&b, "k", 2));
+    kit_fini(&a);
+    kit_fini(&b);
+}
+
 TEST(an_older_copy_put_back_after_a_boot_has_greater_fences) {
     kit_path path = kit_file("copy.db");
     kit_path copy = kit_file("copy.bak");
