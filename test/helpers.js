@@ -49,11 +49,12 @@ const prelude = `
     require('node:fs').writeSync(1, JSON.stringify({ event, ...data }) + '\\n');
   const block = ${block.toString()};
   const heard = (event) => new Promise((resolve) => {
+    process.stdin.ref();
     const lines = require('node:readline').createInterface({ input: process.stdin });
     lines.on('line', (line) => {
       if (JSON.parse(line).event !== event) return;
       lines.close();
-      process.stdin.pause();
+      process.stdin.unref();
       resolve();
     });
   });

@@ -1,0 +1,234 @@
+'use strict';
+
+// Whatever a function is given, it answers with an error that names the argument. Nothing crashes,
+// and nothing has begun.
+
+const assert = require('node:assert');
+const { open } = require('..');
+
+const NO_STRING = [undefined, null, 0, 5n, true, {}, [], Symbol('x'), () => {}, new Date(0)];
+const NO_KEY = ['', 'a\0b', '\ud800', 'x'.repeat(1025), 'ä'.repeat(513)];
+const NO_FUNCTION = [undefined, null, 5, 'fn', {}, []];
+const NO_OBJECT = [null, 5, 'x', true, [], 5n];
+const NO_DURATION = [null, {}, true, 5n, [], Symbol('x')];
+const NO_TIME = [NaN, -1, -Infinity, 'soon', '', '-5s'];
+const NO_NUMBER = [null, '5', {}, true, 5n, []];
+const NO_INTEGER = [NaN, Infinity, 1.5, 2 ** 53, -(2 ** 53)];
+
+const wrong = (values) => ({ values, type: 'TypeError' });
+const outside = (values) => ({ values, type: 'RangeError' });
+const fn = () => {};
+
+// function name: argument: [call with a value, kinds of bad values]
+function table(hf) {
+  const { kv } = hf;
+  const cyclic = {};
+  cyclic.self = cyclic;
+  const key = (call) => [call, wrong(NO_STRING), outside(NO_KEY)];
+  const options = (call) => [call, wrong(NO_OBJECT)];
+  const time = (call, ...times) => [call, wrong(NO_DURATION), outside([...NO_TIME, ...times])];
+  const value = (call) => [
+    call, wrong([undefined, fn, Symbol('x'), 5n, cyclic, { a: 5n }]),
+    outside([NaN, [Infinity], 'x'.repeat((1 << 20) + 1), Buffer.alloc((1 << 20) + 1)]),
+  ];
+  const fence = (call) => [
+    call, wrong([null, 5, 'x', true, [], {}, { key: 'a' }, { key: 5, fence: 5 },
+      { key: 'a', fence: '5' }]),
+    outside([{ key: '', fence: 5 }, { key: 'a', fence: 0 }, { key: 'a', fence: 1.5 },
+      { key: 'a', fence: -1 }]),
+  ];
+  const integer = (call) => [call, wrong(NO_NUMBER), outside(NO_INTEGER)];
+  const version = (call) => [call, wrong(NO_NUMBER), outside([...NO_INTEGER, 0, -1])];
+  const text = (call, ...bad) => [call, wrong([null, 5, {}, true]), outside(bad)];
+  const flag = (call) => [call, wrong([null, 0, 1, 'true', {}])];
+  const signal = (call) => [call, wrong([null, {}, 'x', new AbortController(), fn])];
+  const lockOptions = (call, name) => ({
+    key: key((bad) => call(bad)),
+    [name]: options((bad) => call('a', bad)),
+    'options.ttl': time((ttl) => call('a', { ttl }), 49, 86400001, Infinity, '2d'),
+    'options.maxHold': time((maxHold) => call('a', { maxHold }), 49),
+    'options.maxStall': time((maxStall) => call('a', { maxStall }), 49),
+    'options.renew': flag((renew) => call('a', { renew })),
+    'options.note': text((note) => call('a', { note }), 'x'.repeat(257), 'a\0', '\udc00'),
+    'options.signal': signal((it) => call('a', { signal: it })),
+    tll: [(tll) => call('a', { tll }), wrong([5])],
+    'did you mean ttl': [(tll) => call('a', { tll }), wrong([5])],
+    'options.mode': [(mode) => call('a', { mode }), wrong(['shared', 'exclusive'])],
+    'options.permits': [(permits) => call('a', { permits }), wrong([1, 5])],
+    'several keys': [(keys) => call(keys), wrong([['a'], ['a', 'b']])],
+  });
+  const onceOptions = (call) => ({
+    'options.ttl': time((ttl) => call({ ttl }), 0, 49),
+    'options.lease': time((lease) => call({ lease }), 49, 86400001, Infinity),
+    'options.wait': time((wait) => call({ wait })),
+    'options.onCrash': text((onCrash) => call({ onCrash }), '', 'ignore', 'Retry'),
+    'options.keepErrors': flag((keepErrors) => call({ keepErrors })),
+    'options.fingerprint': [(fingerprint) => call({ fingerprint }),
+      wrong([fn, Symbol('x'), 5n, cyclic]), outside([NaN])],
+    'options.signal': signal((it) => call({ signal: it })),
+    maxHold: [(maxHold) => call({ maxHold }), wrong([5])],
+  });
+  return {
+    open: {
+      url: [open, wrong([null, 5, {}, true, fn]), outside(['', 'x', 'sqlite:'])],
+      options: options((bad) => open('memory:', bad)),
+      prefix: [(prefix) => open('memory:', { prefix }), wrong(['x'])],
+    },
+    lock: {
+      ...lockOptions((...args) => hf.lock(...args), 'options'),
+      'options.wait': time((wait) => hf.lock('a', { wait })),
+    },
+    tryLock: {
+      ...lockOptions((...args) => hf.tryLock(...args), 'options'),
+      wait: [(wait) => hf.tryLock('a', { wait }), wrong([0])],
+    },
+    withLock: {
+      ...lockOptions((k, o) => hf.withLock(k, o, fn), 'options'),
+      'options.wait': time((wait) => hf.withLock('a', { wait }, fn)),
+      fn: [(bad) => hf.withLock('a', {}, bad), wrong(NO_FUNCTION)],
+    },
+    inspect: { key: key((bad) => hf.inspect(bad)) },
+    once: {
+      key: key((bad) => hf.once(bad, fn)),
+      options: options((bad) => hf.once('a', bad, fn)),
+      ...onceOptions((o) => hf.once('a', o, fn)),
+      'options.detail': flag((detail) => hf.once('a', { detail }, fn)),
+      fn: [(bad) => hf.once('a', {}, bad), wrong(NO_FUNCTION)],
+    },
+    idempotent: {
+      fn: [async (bad) => hf.idempotent(bad, { key: fn }), wrong(NO_FUNCTION)],
+      options: options(async (bad) => hf.idempotent(fn, bad)),
+      ...onceOptions(async (o) => hf.idempotent(fn, { ...o, key: fn })),
+      'options.key': [async (bad) => hf.idempotent(fn, { key: bad }), wrong(NO_FUNCTION)],
+      detail: [async (detail) => hf.idempotent(fn, { key: fn, detail }), wrong([true])],
+      'the result of options.key': key((bad) => hf.idempotent(fn, { key: () => bad })()),
+    },
+    record: { key: key((bad) => hf.record(bad)) },
+    forget: { key: key((bad) => hf.forget(bad)) },
+    close: {
+      options: options((bad) => hf.close(bad)),
+      'options.timeout': time((timeout) => hf.close({ timeout })),
+      force: [(force) => hf.close({ force }), wrong([true])],
+    },
+    'kv.get': { key: key((bad) => kv.get(bad)) },
+    'kv.create': {
+      key: key((bad) => kv.create(bad, 1)),
+      value: value((bad) => kv.create('a', bad)),
+      options: options((bad) => kv.create('a', 1, bad)),
+      'options.ttl': time((ttl) => kv.create('a', 1, { ttl }), 0),
+      'options.fence': fence((it) => kv.create('a', 1, { fence: it })),
+      version: [(it) => kv.create('a', 1, { version: it }), wrong([1])],
+    },
+    'kv.put': {
+      key: key((bad) => kv.put(bad, 1)),
+      value: value((bad) => kv.put('a', bad)),
+      options: options((bad) => kv.put('a', 1, bad)),
+      'options.ttl': time((ttl) => kv.put('a', 1, { ttl }), 0),
+      'options.fence': fence((it) => kv.put('a', 1, { fence: it })),
+      'options.version': version((it) => kv.put('a', 1, { version: it })),
+      retries: [(retries) => kv.put('a', 1, { retries }), wrong([1])],
+    },
+    'kv.update': {
+      key: key((bad) => kv.update(bad, fn)),
+      fn: [(bad) => kv.update('a', bad), wrong(NO_FUNCTION)],
+      'the result of fn': value((bad) => kv.update('a', () => bad)),
+      options: options((bad) => kv.update('a', fn, bad)),
+      'options.retries': [(retries) => kv.update('a', fn, { retries }), wrong(NO_NUMBER),
+        outside([...NO_INTEGER, -1, 10001])],
+      'options.ttl': time((ttl) => kv.update('a', fn, { ttl }), 0),
+      'options.fence': fence((it) => kv.update('a', fn, { fence: it })),
+    },
+    'kv.increment': {
+      key: key((bad) => kv.increment(bad, 1)),
+      by: integer((bad) => kv.increment('a', bad)),
+      options: options((bad) => kv.increment('a', 1, bad)),
+      'options.min': integer((min) => kv.increment('a', 1, { min })),
+      'options.max': integer((max) => kv.increment('a', 1, { max })),
+      'options.initial': integer((initial) => kv.increment('a', 1, { initial })),
+      'options.min must be at most': [(min) => kv.increment('a', 1, { min, max: 0 }), outside([1])],
+      'options.fence': fence((it) => kv.increment('a', 1, { fence: it })),
+    },
+    'kv.delete': {
+      key: key((bad) => kv.delete(bad)),
+      options: options((bad) => kv.delete('a', bad)),
+      'options.version': version((it) => kv.delete('a', { version: it })),
+      'options.fence': fence((it) => kv.delete('a', { fence: it })),
+      ttl: [(ttl) => kv.delete('a', { ttl }), wrong([5])],
+    },
+  };
+}
+
+const shown = (value) => {
+  try {
+    return (typeof value === 'string' ? JSON.stringify(value) : String(value)).slice(0, 40);
+  } catch {
+    return 'something strange';
+  }
+};
+
+describe('bad input', () => {
+  let hf;
+  before(async () => { hf = await open('memory:'); });
+  after(() => hf.close());
+
+  const shape = table({ kv: {} });
+  for (const [name, args] of Object.entries(shape)) {
+    for (const argument of Object.keys(args)) {
+      it(`${name}: ${argument}`, async () => {
+        const [call, ...kinds] = table(hf)[name][argument];
+        for (const { values, type } of kinds) {
+          for (const value of values) {
+            const error = await call(value).then(
+              () => assert.fail(`${shown(value)} was taken`), (it) => it);
+            assert.strictEqual(error.name, type, `${shown(value)}: ${error.stack}`);
+            assert.ok(error.message.includes(argument === 'several keys' ? 'key' : argument),
+              `${shown(value)}: ${error.message}`);
+          }
+        }
+      });
+    }
+  }
+
+  it('covers every public function', () => {
+    const methods = (object) => Object.getOwnPropertyNames(Object.getPrototypeOf(object))
+      .filter((name) => name !== 'constructor' && name !== 'kv');
+    // Those that take nothing cannot be given anything wrong.
+    const all = [...methods(hf), ...methods(hf.kv).map((name) => `kv.${name}`)]
+      .filter((name) => name !== 'sweep' && name !== 'ping');
+    assert.deepStrictEqual(Object.keys(shape).filter((name) => name !== 'open').sort(), all.sort());
+  });
+
+  it('extend: ttl', async () => {
+    const lock = await hf.lock('extend');
+    for (const bad of NO_DURATION) {
+      await assert.rejects(lock.extend(bad), { name: 'TypeError', message: /ttl/ });
+    }
+    for (const bad of [...NO_TIME, 49, Infinity]) {
+      await assert.rejects(lock.extend(bad), { name: 'RangeError', message: /ttl/ });
+    }
+    assert.strictEqual(lock.held, true);
+    await lock.release();
+  });
+
+  it('a Run is no fence', async () => {
+    await hf.once('run', async (run) => {
+      await assert.rejects(hf.kv.put('a', 1, { fence: run }), { name: 'TypeError', message: /Run/ });
+    });
+  });
+
+  it('a getter that throws, a proxy, a strange prototype', async () => {
+    const thrown = new Error('mine');
+    const trap = new Proxy({}, { ownKeys: () => { throw thrown; } });
+    await assert.rejects(hf.lock('a', trap), thrown);
+    await assert.rejects(hf.lock('a', { get ttl() { throw thrown; } }), thrown);
+    await (await hf.lock('a', Object.create(null))).release();
+    await assert.rejects(hf.lock('a', Object.create({ tll: 5 })), TypeError);
+    await assert.rejects(hf.kv.put('a', { toJSON: () => { throw thrown; } }), TypeError);
+  });
+
+  it('has begun nothing', async () => {
+    assert.strictEqual(await hf.inspect('a'), null);
+    assert.strictEqual(await hf.record('a'), null);
+    assert.strictEqual(await hf.kv.get('a'), null);
+  });
+});

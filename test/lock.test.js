@@ -1,0 +1,143 @@
+'use strict';
+
+// Locks between processes, and what happens when JavaScript is stuck or a holder dies.
+
+const assert = require('node:assert');
+const path = require('node:path');
+const { open, LockLostError } = require('..');
+const { block, endChildren, start, until, useFolder } = require('./helpers');
+
+describe('locks between processes', () => {
+  const folder = useFolder();
+  endChildren();
+  let hf;
+  let url;
+  before(async () => {
+    url = `sqlite:${path.join(folder.path, 'locks.db')}`;
+    hf = await open(url);
+  });
+  after(() => hf.close({ timeout: 0 }));
+
+  const holder = (options, then) => start(`
+    const hf = await holdfast.open();
+    const lock = await hf.lock('key', ${JSON.stringify(options)});
+    say('held', { fence: lock.fence });
+    ${then}
+  `, url);
+
+  it('names the process that holds it', async () => {
+    const child = holder({ note: 'the other' }, 'await heard(\'go\');');
+    const { fence } = await child.hear('held');
+    const error = await hf.lock('key', { wait: 50 }).then(assert.fail, (it) => it);
+    assert.strictEqual(error.holder.pid, child.pid);
+    assert.strictEqual(error.holder.note, 'the other');
+    assert.strictEqual(error.holder.fence, fence);
+    assert.ok(error.heldFor >= 0);
+    assert.match(error.message, new RegExp(`held by process ${child.pid} on .+ \\(the other\\)`));
+    const [seen] = (await hf.inspect('key')).holders;
+    assert.strictEqual(seen.pid, child.pid);
+    child.tell('go');
+    await child.ended;
+  });
+
+  it('passes from one process to another on release', async () => {
+    const child = holder({ ttl: '1h' }, 'await heard(\'go\'); await lock.release();');
+    const { fence } = await child.hear('held');
+    const waiting = hf.lock('key', { wait: Infinity });
+    await until(async () => (await hf.inspect('key')).waiters === 1, 'this process waits');
+    child.tell('go');
+    const lock = await waiting;
+    assert.ok(lock.fence > fence);
+    await lock.release();
+    assert.strictEqual((await child.ended).code, 0);
+  });
+
+  it('a killed holder keeps it until its time is up, and no longer', async () => {
+    const child = holder({ ttl: 700 }, 'await heard(\'go\');');
+    await child.hear('held');
+    await child.kill();
+    const [{ remaining }] = (await hf.inspect('key')).holders;
+    const started = performance.now();
+    const lock = await hf.lock('key', { wait: Infinity });
+    assert.ok(performance.now() - started >= remaining - 5);
+    await lock.release();
+  });
+
+  it('a holder whose JavaScript is blocked keeps it', async () => {
+    const child = holder({ ttl: 300 }, `
+      block(2000);
+      say('after', { held: lock.held, remaining: lock.remaining() });
+      say('released', { was: await lock.release() });
+    `);
+    await child.hear('held');
+    while (child.said.length === 1) {
+      const taken = await hf.tryLock('key');
+      const over = child.said.length > 1;
+      if (taken !== null) await taken.release();
+      assert.ok(taken === null || over || await child.hear('after'));
+      if (taken !== null) break;
+    }
+    const after = await child.hear('after');
+    assert.strictEqual(after.held, true);
+    assert.ok(after.remaining > 0);
+    assert.strictEqual((await child.hear('released')).was, true);
+  });
+
+  it('maxStall gives up what a stuck process holds', async () => {
+    const child = holder({ ttl: 300, maxStall: 500 }, `
+      block(3000);
+      const found = { held: lock.held, remaining: lock.remaining(), error: null };
+      try { lock.assertHeld(); } catch (error) { found.error = error.code; }
+      say('after', found);
+      await new Promise(setImmediate);
+      say('then', { aborted: lock.signal.aborted, reason: lock.signal.reason.message });
+    `);
+    await child.hear('held');
+    const lock = await hf.lock('key', { wait: Infinity });
+    assert.strictEqual(child.said.length, 1, 'it is taken while the other is still blocked');
+    const after = await child.hear('after');
+    assert.deepStrictEqual(
+      { held: after.held, remaining: after.remaining, error: after.error },
+      { held: false, remaining: 0, error: 'HF_ELOST' },
+    );
+    assert.strictEqual((await child.hear('then')).aborted, true);
+    await lock.release();
+  });
+
+  it('a lease that ends within a synchronous function is known there', async () => {
+    const lock = await hf.lock('sync', { ttl: 200, renew: false });
+    assert.strictEqual(lock.held, true);
+    block(250);
+    assert.strictEqual(lock.held, false);
+    assert.strictEqual(lock.remaining(), 0);
+    assert.throws(() => lock.assertHeld(), LockLostError);
+    assert.strictEqual(await lock.release(), false);
+  });
+
+  it('8 processes lose no update of a file', async () => {
+    const file = path.join(folder.path, 'counter');
+    require('node:fs').writeFileSync(file, '0');
+    const worker = () => start(`
+      const fs = require('node:fs');
+      const hf = await holdfast.open();
+      const fences = [];
+      for (let i = 0; i < 100; i++) {
+        await hf.withLock('counter', { wait: Infinity }, async (lock) => {
+          const n = Number(fs.readFileSync(${JSON.stringify(file)}, 'utf8'));
+          await new Promise(setImmediate);
+          fs.writeFileSync(${JSON.stringify(file)}, String(n + 1));
+          fences.push([n, lock.fence]);
+        });
+      }
+      await hf.close();
+      say('done', { fences });
+    `, url);
+    const workers = Array.from({ length: 8 }, worker);
+    const done = await Promise.all(workers.map((child) => child.hear('done')));
+    assert.strictEqual(require('node:fs').readFileSync(file, 'utf8'), '800');
+    const inOrder = done.flatMap(({ fences }) => fences).sort(([a], [b]) => a - b);
+    for (let i = 1; i < inOrder.length; i++) {
+      assert.ok(inOrder[i][1] > inOrder[i - 1][1], 'fences follow the order of the writes');
+    }
+  });
+});

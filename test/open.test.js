@@ -1,0 +1,120 @@
+'use strict';
+
+// Opening: URLs, defaults, what cannot be opened; durations; the package as a module.
+
+const assert = require('node:assert');
+const { EventEmitter } = require('node:events');
+const fs = require('node:fs');
+const path = require('node:path');
+const holdfast = require('..');
+const { duration } = require('../lib/duration');
+const binding = require('../lib/binding');
+const { endChildren, start, useFolder } = require('./helpers');
+
+const { Holdfast, HoldfastError, open } = holdfast;
+
+describe('opening', () => {
+  const folder = useFolder();
+  endChildren();
+
+  it('connects at first use, or before open() resolves', async () => {
+    const file = path.join(folder.path, 'lazy.db');
+    const lazy = new Holdfast(`sqlite:${file}`);
+    assert.ok(lazy instanceof EventEmitter);
+    assert.strictEqual(fs.existsSync(file), false);
+    await lazy.kv.put('key', 1);
+    assert.strictEqual(fs.existsSync(file), true);
+    await lazy.close();
+    const ready = await open(`sqlite:${path.join(folder.path, 'ready.db')}`);
+    assert.strictEqual(fs.existsSync(path.join(folder.path, 'ready.db')), true);
+    await ready.close();
+  });
+
+  it('each memory: is a store of its own', async () => {
+    const [one, two] = [await open('memory:'), await open('memory:')];
+    await one.kv.put('key', 1);
+    assert.strictEqual(await two.kv.get('key'), null);
+    await Promise.all([one.close(), two.close()]);
+  });
+
+  it('rejects where it cannot connect, and leaves nothing behind', async () => {
+    const url = `sqlite:${path.join(folder.path, 'missing', 'x.db')}`;
+    const error = await open(url).then(assert.fail, (it) => it);
+    assert.ok(error instanceof HoldfastError);
+    assert.strictEqual(error.code, 'HF_ENOENT');
+    const hf = new Holdfast(url);
+    await assert.rejects(hf.kv.get('a'), { code: 'HF_ENOENT' });
+    await hf.close();
+  });
+
+  it('refuses URLs that it does not understand', async () => {
+    for (const url of ['', 'nonsense', '://x', 'sqlite:']) {
+      assert.throws(() => new Holdfast(url), RangeError, url);
+      await assert.rejects(open(url), RangeError);
+    }
+    for (const url of ['redis://localhost', 'postgres://localhost/db', 'mysql://x']) {
+      assert.throws(() => new Holdfast(url), { code: 'HF_ENOTSUP', name: 'HoldfastError' });
+    }
+    assert.throws(() => new Holdfast(['redis://a', 'redis://b']), { code: 'HF_ENOTSUP' });
+  });
+
+  it('takes HOLDFAST_URL, else a file here, but not in production', async () => {
+    const env = { NODE_ENV: 'production' };
+    const refused = start(`
+      try { new holdfast.Holdfast(); } catch (error) { say('done', { message: error.message }); }
+      await holdfast.open().catch((error) => say('open', { name: error.name }));
+    `, '', env);
+    assert.match((await refused.hear('done')).message, /HOLDFAST_URL/);
+    assert.strictEqual((await refused.hear('open')).name, 'TypeError');
+    const given = start(`
+      await (await holdfast.open()).close();
+      say('done', {});
+    `, 'memory:', env);
+    await given.hear('done');
+    const here = start(`
+      process.chdir(${JSON.stringify(folder.path)});
+      await (await holdfast.open()).close();
+      say('done', {});
+    `, '', { NODE_ENV: '' });
+    await here.hear('done');
+    assert.ok(fs.existsSync(path.join(folder.path, 'holdfast.db')));
+  });
+
+  it('import sees what require sees', async () => {
+    const imported = await import('../lib/index.js');
+    for (const [name, value] of Object.entries(holdfast)) assert.strictEqual(imported[name], value);
+    assert.deepStrictEqual(Object.keys(holdfast).sort(), [
+      'BoundsError', 'ConflictError', 'Holdfast', 'HoldfastError', 'InProgressError',
+      'LockLostError', 'LockTimeoutError', 'MismatchError', 'QuorumError', 'StaleFenceError',
+      'UnavailableError', 'open',
+    ]);
+  });
+
+  it('declares every error code there is', () => {
+    const declared = fs.readFileSync(path.join(__dirname, '../types/index.d.ts'), 'utf8')
+      .match(/export type HoldfastErrorCode =([^;]+);/)[1].match(/HF_\w+/g);
+    assert.deepStrictEqual(declared, Object.keys(binding.codes));
+  });
+});
+
+describe('durations', () => {
+  const range = { min: 50, max: 86400000, infinite: true };
+
+  it('are milliseconds or text', () => {
+    const cases = [[50, 50], [50.1, 51], [86400000, 86400000], ['30s', 30000], ['1.5h', 5400000],
+      ['5 minutes', 300000], [' 2m ', 120000], ['500', 500], ['1d', 86400000], [Infinity, Infinity],
+      ['.5m', 30000]];
+    for (const [given, wanted] of cases) assert.strictEqual(duration(given, 'x', range), wanted);
+  });
+
+  it('of a wrong type are a TypeError, of a wrong value a RangeError, with the name', () => {
+    for (const bad of [null, {}, [], true, 5n, Symbol('x'), () => {}]) {
+      assert.throws(() => duration(bad, 'ttl', range), { name: 'TypeError', message: /ttl/ });
+    }
+    for (const bad of [NaN, -1, -Infinity, 49, 86400001, '', ' ', 'x', '5 parsecs', '-5s', '5s5s',
+      '1e3', 'Infinity', '0x10', '٣s', '1'.repeat(1000), '2d']) {
+      assert.throws(() => duration(bad, 'ttl', range), { name: 'RangeError', message: /ttl/ });
+    }
+    assert.throws(() => duration(Infinity, 'ttl', { min: 0 }), RangeError);
+  });
+});
