@@ -187,7 +187,7 @@ static int carry_out(hf__sqlite_instance *s, hf_op *op) {
     case HF_OPEN: op->applied = true; return SQLITE_OK;
     case HF_CLOSE: break;
     }
-    assert(!"a verb that the queue does not take");
+    assert(false && "a verb that the queue does not take");
     return SQLITE_MISUSE;
 }
 
