@@ -1,0 +1,85 @@
+'use strict';
+
+// Locks, on a database in a temporary folder. What it prints stands in docs/locks.md.
+//
+//   node examples/locks.js
+
+const fs = require('node:fs');
+const os = require('node:os');
+const path = require('node:path');
+const { setImmediate } = require('node:timers/promises');
+const { open, LockTimeoutError, StaleFenceError } = require('holdfast');
+
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'holdfast-locks-'));
+
+// Ten withdrawals at once, each of which reads, thinks and writes.
+async function oneAtATime(hf) {
+  let balance = 100;
+  async function withdraw() {
+    const before = balance;
+    await setImmediate();
+    balance = before - 10;
+  }
+
+  await Promise.all(Array.from({ length: 10 }, withdraw));
+  console.log('without a lock:', balance);
+
+  balance = 100;
+  await Promise.all(Array.from({ length: 10 }, () => hf.withLock('account/7', withdraw)));
+  console.log('with a lock:', balance);
+}
+
+async function oneAttempt(hf) {
+  const lock = await hf.lock('import', { note: 'full import' });
+  try {
+    console.log('import:', await hf.tryLock('import'));
+
+    const info = await hf.inspect('import');
+    console.log('held by:', info.holders[0].note, info.holders[0].pid === process.pid);
+  } finally {
+    await lock.release();
+  }
+}
+
+async function boundedWait(hf) {
+  const lock = await hf.lock('import', { note: 'full import' });
+  try {
+    await hf.lock('import', { wait: '100ms' });
+  } catch (error) {
+    if (!(error instanceof LockTimeoutError)) throw error;
+    console.log('gave up:', error.code, error.holder.note);
+  }
+  await lock.release();
+}
+
+async function fencedWrite(hf) {
+  // Without renewal, to see what a process that stood still too long would see.
+  const old = await hf.lock('report', { ttl: '100ms', renew: false });
+  const lock = await hf.lock('report', { wait: '5s' });
+  await hf.kv.put('report', { by: 'the new holder' }, { fence: lock });
+  console.log('old holder:', old.held, old.remaining(), await old.release());
+
+  try {
+    await hf.kv.put('report', { by: 'the old holder' }, { fence: old });
+  } catch (error) {
+    if (!(error instanceof StaleFenceError)) throw error;
+    console.log('refused:', error.code);
+  }
+  console.log('report:', (await hf.kv.get('report')).value);
+  await lock.release();
+}
+
+async function main() {
+  const hf = await open(`sqlite:${path.join(folder, 'holdfast.db')}`);
+  try {
+    await oneAtATime(hf);
+    await oneAttempt(hf);
+    await boundedWait(hf);
+    await fencedWrite(hf);
+  } finally {
+    await hf.close();
+    fs.rmSync(folder, { recursive: true });
+  }
+}
+
+main();
