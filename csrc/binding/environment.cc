@@ -30,7 +30,10 @@ void ReportPendingException(napi_env env) {
 Environment::Environment(napi_env env) : env_(env) {
 }
 
-Environment::~Environment() = default;
+Environment::~Environment() {
+    if (callback_ != nullptr) napi_delete_reference(env_, callback_);
+    if (buffer_ != nullptr) napi_delete_reference(env_, buffer_);
+}
 
 bool Environment::Open(hf_error *error) {
     if (engine_ != nullptr) return true;
@@ -217,8 +220,6 @@ void Environment::OnEngineClosed(void *data) {
     self->retired_.clear();
     self->handles_.clear();
     self->context_.reset();
-    napi_delete_reference(self->env_, self->callback_);
-    napi_delete_reference(self->env_, self->buffer_);
     napi_remove_async_cleanup_hook(self->hook_);
 }
 
