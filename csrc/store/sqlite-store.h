@@ -96,9 +96,11 @@ typedef struct hf__sqlite_instance {
     bool has_handles;
     bool working;
     bool armed;      /* `events` is active */
+    bool blind;      /* it cannot be */
     bool want_check; /* something may have changed since the last check began */
     bool want_checkpoint;
     uint32_t quiet;      /* turns of `poll` without a watch */
+    uint32_t fruitless;  /* checks in a row that found nothing */
     uint64_t checked_ns; /* uv_hrtime of the last check */
     uint64_t generation; /* of the connection that `events` watches */
     int checkpoint_step; /* frames in the log that call for a checkpoint */

@@ -4,14 +4,17 @@
  * Every commit of any process writes to the log, so one file-system event on it (inotify, kqueue)
  * wakes all who wait, at no cost to those who do not. An event only says that something has
  * happened: one read-only look at the watched keys, in a work item, tells which of them it was.
- * Looks are at least THROTTLE_MS apart, and the last event is never left without one. While a key
- * is held exclusively a change of holders is no news: nobody could take it.
+ * While a key is held exclusively a change of holders is no news: nobody could take it.
+ *
+ * Where others write thousands of times a second, events must not cost a waiter its processor: the
+ * first one ends the watching of the log, until it is time for a look. Then the log is watched
+ * again, and after that the look is made: nothing falls between them.
  *
  * A lost event must not mean a lost waiter: while there are watches, a slow poll looks too; a
  * quicker one where events cannot be had.
  *
  * What a watch compares with is what the last refused take (or get) of its key saw, or the last
- * look. As ops and looks are answered one after the other, nothing falls between them.
+ * look. As ops and looks are answered one after the other, nothing falls between those either.
  */
 #include "store/sqlite-store.h"
 #include "util/alloc.h"
@@ -20,7 +23,10 @@
 #include <assert.h>
 #include <string.h>
 
-#define THROTTLE_MS 3
+#define PAUSE_MS 3      /* between two looks */
+#define PAUSE_MS_BUSY 8 /* after FRUITLESS_MAX of them in a row that found nothing */
+#define FRUITLESS_MAX 16
+#define CALM_MS 50        /* without an event: then it starts anew */
 #define POLL_MS 1000      /* with events */
 #define POLL_BLIND_MS 100 /* without */
 #define QUIET_MAX 2       /* polls without a watch until the handles rest */
@@ -39,15 +45,18 @@ static void on_throttle(uv_timer_t *timer) {
 /* Something may have changed: look now, or as soon as it is time. */
 static void look_soon(hf__sqlite_instance *s) {
     uint64_t since;
+    uint64_t pause;
 
     if (!has_watches(s)) return;
     s->want_check = true;
     if (uv_is_active((uv_handle_t *)&s->throttle)) return;
     since = (uv_hrtime() - s->checked_ns) / HF_NS_PER_MS;
-    if (since >= THROTTLE_MS)
+    if (since >= CALM_MS) s->fruitless = 0;
+    pause = s->fruitless >= FRUITLESS_MAX ? PAUSE_MS_BUSY : PAUSE_MS;
+    if (since >= pause)
         hf__sqlite_wake(s);
     else
-        uv_timer_start(&s->throttle, on_throttle, THROTTLE_MS - since, 0);
+        uv_timer_start(&s->throttle, on_throttle, pause - since, 0);
 }
 
 static void disarm(hf__sqlite_instance *s) {
@@ -60,8 +69,8 @@ static void on_event(uv_fs_event_t *events, const char *name, int kind, int stat
 
     (void)name;
     (void)kind;
-    /* The poll arms it again. */
-    if (status != 0) disarm(s);
+    (void)status;
+    disarm(s);
     look_soon(s);
 }
 
@@ -73,12 +82,13 @@ static void arm(hf__sqlite_instance *s) {
     if (s->conn.db == NULL) return;
     s->generation = s->opened;
     s->armed = uv_fs_event_start(&s->events, on_event, s->conn.wal_path, 0) == 0;
+    s->blind = !s->armed;
 }
 
 static void on_poll(uv_timer_t *timer);
 
 static void start_poll(hf__sqlite_instance *s) {
-    uint64_t ms = s->armed ? POLL_MS : POLL_BLIND_MS;
+    uint64_t ms = s->blind ? POLL_BLIND_MS : POLL_MS;
 
     /* Processes that wait for the same must not all ask at once. */
     uv_timer_start(&s->poll, on_poll, hf__random_between(ms * 3 / 4, ms * 5 / 4), 0);
@@ -107,8 +117,8 @@ void hf__sqlite_watch(hf_store *store, hf__watch *watch) {
     s->quiet = 0;
     hf__sqlite_handles(s);
     /* While the worker has its turn, it is done at the end of that: before it begins the take that
-     * follows. */
-    if (!s->working) arm(s);
+     * follows. Where a look is due, that comes after the take, and arms first. */
+    if (!s->working && !s->want_check) arm(s);
     if (!uv_is_active((uv_handle_t *)&s->poll)) start_poll(s);
 }
 
@@ -117,8 +127,7 @@ void hf__sqlite_unwatch(hf_store *store, hf__watch *watch) {
     hf__list_remove(&watch->node);
 }
 
-/* ---------------------------------------------------------------- before and after the worker's
- * turn */
+/* ---------------------------------------------------------------- around the worker's turn */
 
 static size_t measure(const hf__node *list, size_t *bytes) {
     size_t n = 0;
@@ -145,11 +154,13 @@ void hf__sqlite_watch_before(hf__sqlite_instance *s) {
     size_t n;
     char *text;
 
-    if (!s->want_check || !has_watches(s)) return;
+    if (!has_watches(s)) s->want_check = false;
+    if (!s->want_check) return;
     if (uv_is_active((uv_handle_t *)&s->throttle)) return;
     n = measure(&s->fresh, &bytes) + measure(&s->watches, &bytes);
     s->checks = hf__alloc(s->base.env.allocator, n * sizeof *s->checks + bytes);
     if (s->checks == NULL) return; /* the poll asks again */
+    arm(s);
     s->want_check = false;
     s->checked_ns = uv_hrtime();
     text = (char *)&s->checks[n];
@@ -228,12 +239,13 @@ void hf__sqlite_watch_after(hf__sqlite_instance *s) {
     if (s->checks != NULL) {
         compare(s, &s->watches, &at, &news);
         compare(s, &s->fresh, &at, &news);
+        s->fruitless = hf__list_empty(&news) ? s->fruitless + 1 : 0;
         hf__free(s->base.env.allocator, s->checks);
         s->checks = NULL;
         s->n_checks = 0;
     }
     learn_all(s);
-    if (has_watches(s)) arm(s);
+    if (has_watches(s) && !s->want_check) arm(s);
     if (late) {
         /* The file was opened, or opened again, in the turn that has ended: what happened since was
          * not watched. */
