@@ -3,7 +3,8 @@
 // The documentation does what it says. In Markdown, a comment before a block or table says what it
 // is held to:
 //
-//   <!-- run -->                   the program below runs and ends well
+//   <!-- run -->                   the program below runs, and prints what a comment behind a
+//                                  console.log says
 //   <!-- from examples/x.js -->    the lines below are lines of that example
 //   <!-- prints examples/x.js -->  the lines below are lines that the example prints
 //   <!-- options X -->             the table names the members of interface X
@@ -138,8 +139,10 @@ describe('examples', function () {
     for (const block of blocks) {
       const file = path.join(folder.path, 'program.mjs');
       fs.writeFileSync(file, inner(block).join('\n'));
-      const { stderr } = await run(process.execPath, [file], { cwd: folder.path });
+      const { stdout, stderr } = await run(process.execPath, [file], { cwd: folder.path });
       assert.equal(stderr, '', block.page);
+      const said = inner(block).map((line) => /console\.log\(.*\); \/\/ (.*)/.exec(line)?.[1]);
+      assert.deepEqual(stdout.trim().split('\n'), said.filter((line) => line !== undefined));
     }
   });
 });
