@@ -118,20 +118,25 @@ bool hf__op_set_out(hf_op *op, const void *data, size_t len) {
     return true;
 }
 
+/* Room for one more row. */
+static bool reserve_row(hf_op *op) {
+    size_t cap = op->rows == NULL ? 0 : (size_t)op->stamp;
+    hf_row *rows;
+
+    if (op->n_rows < cap) return true;
+    cap = cap == 0 ? 8 : cap * 2;
+    rows = hf__resize(allocator_of(op), op->rows, cap * sizeof(hf_row));
+    if (rows == NULL) return false;
+    op->rows = rows;
+    op->stamp = cap;
+    return true;
+}
+
 bool hf__op_add_row(hf_op *op, hf_slice key, const hf_holder *holder) {
     const hf_allocator *a = allocator_of(op);
     char *copy = hf__copy(a, key);
 
-    if (op->rows == NULL) op->stamp = 0;
-    if (copy != NULL && op->n_rows == op->stamp) {
-        size_t cap = op->stamp == 0 ? 8 : (size_t)op->stamp * 2;
-        hf_row *rows = hf__resize(a, op->rows, cap * sizeof(hf_row));
-        if (rows != NULL) {
-            op->rows = rows;
-            op->stamp = cap;
-        }
-    }
-    if (copy == NULL || op->n_rows == op->stamp) {
+    if (copy == NULL || !reserve_row(op)) {
         hf__free(a, copy);
         free_rows(op);
         hf__error_set(&op->error, HF_ENOMEM, HF_RETRYABLE, NULL);

@@ -8,12 +8,12 @@
  * what they reach through `env.shared`, and must be ready for the other to act at the same time.
  *
  * Verbs. `take keep drop get put del add list sweep` are given a chain of ops (linked by `next`,
- * ended by NULL) of that one verb, in the order in which they must take effect; ops of
- * consecutive calls keep their order too. The instance then owns the chain and ends each op
- * exactly once, through hf__op_finish, never inside the call. Ops may come before `open` has
- * finished: they wait for it; if it fails they end with its error. How the ops are batched is
- * the store's affair; each has its own result. A failure of one op changes nothing for that op
- * and does not disturb the others.
+ * ended by NULL) of that one verb, the keys of each distinct, in the order in which they must
+ * take effect; ops of consecutive calls keep their order too. The instance then owns the chain
+ * and ends each op exactly once, through hf__op_finish, never inside the call. Ops may come
+ * before `open` has finished: they wait for it; if it fails they end with its error. How the ops
+ * are batched is the store's affair; each has its own result. A failure of one op changes nothing
+ * for that op and does not disturb the others.
  *
  * Results. `error` set: it failed; HF_OUTCOME_UNKNOWN if it may have landed. Else `applied`, or
  * `refused` says why not (get, list and sweep that did not fail are applied). Outputs that a

@@ -1,8 +1,8 @@
 /*
  * Entries of the memory store: values and records.
  *
- * An entry that was deleted or has expired while it remembered a fence stays as a tombstone: the memory
- * of the fence, without a value.
+ * An entry that was deleted or has expired while it remembered a fence stays as a tombstone: the
+ * memory of the fence, without a value.
  */
 #include "store/memory-table.h"
 

@@ -1,9 +1,9 @@
 /*
  * Leases of the memory store: the admission rule.
  *
- * A lock is one key: its holds, the intent marks on it, and its fence counter, which outlives them. An
- * owner is one token: its holds and marks. Holds that have lapsed stay in place until the lock is looked
- * at for a take, or swept; everything that reads them judges by their time.
+ * A lock is one key: its holds, the intent marks on it, and its fence counter, which outlives them.
+ * An owner is one token: its holds and marks. Holds that have lapsed stay in place until the lock
+ * is looked at for a take, or swept; everything that reads them judges by their time.
  */
 #include "store/memory-table.h"
 
@@ -117,8 +117,8 @@ static void free_lock(hf__mem_table *table, mem_lock *lock) {
     hf__free(table->allocator, lock);
 }
 
-/* After any change of a lock: it is due when the first thing of it lapses. One that was never taken and
- * has nothing on it goes at once. */
+/* After any change of a lock: it is due when the first thing of it lapses. One that was never taken
+ * and has nothing on it goes at once. */
 static void settle(hf__mem_table *table, mem_lock *lock) {
     const hf__heap_node *hold = hf__heap_min(&lock->by_time);
     const hf__heap_node *mark = hf__heap_min(&lock->marks);
@@ -252,8 +252,10 @@ static mem_owner *prepare(attempt *a, bool marks) {
 
 static mem_hold *pop_fresh(attempt *a) {
     mem_hold *hold = a->fresh;
-    hf__node *next = hold->in_lock.next;
+    hf__node *next;
 
+    assert(hold != NULL);
+    next = hold->in_lock.next;
     a->fresh = next == NULL ? NULL : hf__of(next, mem_hold, in_lock);
     return hold;
 }
@@ -294,6 +296,8 @@ static void take_again(attempt *a, const mem_owner *owner, uint64_t fence) {
 
     for (uint32_t i = 0; i < a->op->n_keys; i++) {
         mem_hold *hold = find_in(&owner->holds, a->locks[i]);
+
+        assert(hold != NULL);
         if (hold->by_time.at < until) set_until(a->turn->table, hold, until);
     }
     a->op->applied = true;
@@ -329,8 +333,9 @@ static uint64_t first_mark(mem_lock *lock, mem_hold *own) {
     return first == NULL ? 0 : first->at;
 }
 
-/* The admission rule, for one key. False with op->left_ms lowered to when the first of those in the way
- * lapses. The lock has been pruned, and the op's token, whose `owner` may be NULL, has no hold on it. */
+/* The admission rule, for one key. False with op->left_ms lowered to when the first of those in the
+ * way lapses. The lock has been pruned, and the op's token, whose `owner` may be NULL, has no hold
+ * on it. */
 static bool admits(const attempt *a, const mem_owner *owner, mem_lock *lock) {
     hf_op *op = a->op;
     const hf__heap_node *least = hf__heap_min(&lock->by_limit);
@@ -459,7 +464,7 @@ static void decide(attempt *a) {
     uint64_t fence;
     uint32_t own = count_own(a, owner, &fence);
 
-    if (own == op->n_keys) {
+    if (owner != NULL && own == op->n_keys) {
         take_again(a, owner, fence);
         return;
     }
@@ -570,8 +575,8 @@ static bool is_listed(const hf__mem_turn *turn, const mem_lock *lock, const hf_o
     return count_live(turn, lock) > 0;
 }
 
-/* Puts `lock` into a heap of at most `cap` locks with the greatest key first, which it leaves again when
- * `cap` smaller ones have come: no more is kept than can be answered. */
+/* Puts `lock` into a heap of at most `cap` locks with the greatest key first, which it leaves again
+ * when `cap` smaller ones have come: no more is kept than can be answered. */
 static size_t select_lock(const mem_lock **heap, size_t n, size_t cap, const mem_lock *lock) {
     size_t at;
 
@@ -610,8 +615,8 @@ static bool add_rows(const hf__mem_turn *turn, const mem_lock *lock, hf_op *op) 
     return true;
 }
 
-/* Adds the selected keys in order, and none in part. The first is given whole even if it is more than was
- * asked for: no list could pass it otherwise. */
+/* Adds the selected keys in order, and none in part. The first is given whole even if it is more
+ * than was asked for: no list could pass it otherwise. */
 static void add_page(const hf__mem_turn *turn, const mem_lock **found, size_t n, hf_op *op) {
     for (size_t i = 0; i < n; i++) {
         if (i > 0 && op->n_rows + count_live(turn, found[i]) > op->limit) return;

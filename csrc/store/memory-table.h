@@ -1,7 +1,7 @@
 /*
- * What the memory store keeps: one table per client, shared by its instances. Every function here is
- * called with the table's mutex (hf__shared.lock) held; that is the one lock, and it is never held while
- * foreign code runs, but for the allocator and the clock.
+ * What the memory store keeps: one table per client, shared by its instances. Every function here
+ * is called with the table's mutex (hf__shared.lock) held; that is the one lock, and it is never
+ * held while foreign code runs, but for the allocator and the clock.
  */
 #ifndef HF_STORE_MEMORY_TABLE_H
 #define HF_STORE_MEMORY_TABLE_H

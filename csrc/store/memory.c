@@ -1,7 +1,7 @@
 /*
- * The memory store: for one process, gone with it. The table of a client is shared by its instances (the
- * host's loop, the keeper's) under one mutex; an op is carried out at once, inside submit, and ends in the
- * next turn of its instance's loop.
+ * The memory store: for one process, gone with it. The table of a client is shared by its instances
+ * (the host's loop, the keeper's) under one mutex; an op is carried out at once, inside submit, and
+ * ends in the next turn of its instance's loop.
  */
 #include "core/defer.h"
 #include "core/store.h"
@@ -174,12 +174,10 @@ static void on_wake(uv_async_t *wake) {
 }
 
 static void forget_watches(memory *m) {
-    hf__node *node;
-
-    while ((node = hf__list_pop(&m->fired)) != NULL) {
+    while (hf__list_pop(&m->fired) != NULL) {
     }
     for (size_t i = 0; i < m->n_heads; i++) {
-        while ((node = hf__list_pop(&m->watches[i])) != NULL) {
+        while (hf__list_pop(&m->watches[i]) != NULL) {
         }
     }
     m->n_watches = 0;

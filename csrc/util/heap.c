@@ -17,8 +17,9 @@ static hf__heap_node *meld(hf__heap_node *a, hf__heap_node *b) {
     return a;
 }
 
-/* Makes one tree of a list of siblings: melds neighbours from left to right, then the pairs from right to
- * left. The pairs are stacked through `next`, so there is no recursion however long the list is. */
+/* Makes one tree of a list of siblings: melds neighbours from left to right, then the pairs from
+ * right to left. The pairs are stacked through `next`, so there is no recursion however long the
+ * list is. */
 static hf__heap_node *meld_siblings(hf__heap_node *node) {
     hf__heap_node *pairs = NULL;
     hf__heap_node *root = NULL;

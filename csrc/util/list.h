@@ -44,15 +44,13 @@ static inline hf__node *hf__list_first(const hf__node *head) {
 
 static inline hf__node *hf__list_pop(hf__node *head) {
     hf__node *node = hf__list_first(head);
-    if (node != NULL)
-        hf__list_remove(node);
+    if (node != NULL) hf__list_remove(node);
     return node;
 }
 
 /* Moves all of `from` behind `to`. */
 static inline void hf__list_append(hf__node *to, hf__node *from) {
-    if (hf__list_empty(from))
-        return;
+    if (hf__list_empty(from)) return;
     from->next->prev = to->prev;
     to->prev->next = from->next;
     from->prev->next = to;

@@ -51,7 +51,8 @@ uint64_t hf__hash(const uint64_t seed[2], hf_slice key) {
 
 void hf__map_init(hf__map *map, const hf_allocator *allocator) {
     *map = (hf__map){.allocator = allocator};
-    /* Without randomness the seed stays zero: the table still works, only its order could be chosen. */
+    /* Without randomness the seed stays zero: the table still works, only its order could be
+     * chosen. */
     if (!hf__random(map->seed, sizeof map->seed)) memset(map->seed, 0, sizeof map->seed);
 }
 

@@ -30,6 +30,7 @@ uint64_t hf__random_between(uint64_t low, uint64_t high) {
     uint64_t bits;
 
     if (!hf__random(&bits, sizeof bits)) bits = hf__now_ns(hf__clock_system());
-    /* range is 0 when all 64 bits are asked for. The bias of the remainder is below 2^-64 * range. */
+    /* range is 0 when all 64 bits are asked for. The bias of the remainder is below 2^-64 *
+     * range. */
     return range == 0 ? bits : low + bits % range;
 }

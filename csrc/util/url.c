@@ -182,8 +182,8 @@ static bool parse(hf__url *url, hf_slice rest, const char **why) {
            parse_place(url, rest, why);
 }
 
-/* Every part ends in a NUL: each is followed by a separator that has served, or by the end. An empty part
- * is the empty string at the end. */
+/* Every part ends in a NUL: each is followed by a separator that has served, or by the end. An
+ * empty part is the empty string at the end. */
 static void terminate(hf__url *url, size_t len) {
     hf_slice *parts[6 + 2 * HF_URL_PARAMS_MAX] = {&url->scheme, &url->user, &url->password,
                                                   &url->host, &url->path};

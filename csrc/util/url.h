@@ -20,13 +20,13 @@ typedef struct hf__url_param {
 
 /* Parts that are missing have len 0. All slices point into `text`, and a NUL follows each. */
 typedef struct hf__url {
-    char *text; /* one allocation */
+    char *text;      /* one allocation */
     hf_slice scheme; /* lower case */
     hf_slice user;
     hf_slice password; /* secret: never in a message */
-    hf_slice host;     /* as written, several separated by commas; IPv6 without brackets if single */
-    uint32_t port;     /* 0 if missing; for a list of hosts they stay in `host` */
-    hf_slice path;     /* sqlite: the file name; with an authority: after the slash, without it */
+    hf_slice host; /* as written, several separated by commas; IPv6 without brackets if single */
+    uint32_t port; /* 0 if missing; for a list of hosts they stay in `host` */
+    hf_slice path; /* sqlite: the file name; with an authority: after the slash, without it */
     bool has_authority; /* "//" was there */
     hf__url_param params[HF_URL_PARAMS_MAX];
     size_t n_params;

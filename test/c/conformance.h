@@ -1,12 +1,11 @@
-/* The store contract (csrc/core/store.h), as tests. A store's test program names its subject and lets
- * the suite define one TEST for each part:
+/* The store contract (csrc/core/store.h), as tests. A store's test program names its subject and
+ * lets the suite define one TEST for each part:
  *
  *     static const store_subject hf__subject = {.vt = &hf__memory_store, ...};
  *     HF_CONFORMANCE_TESTS()
  *
- * Parts that need what the store has not (its vtable's caps, a hook of the subject) are skipped and say
- * so. Every part takes a world that is open, so that a test can have allocations fail in it.
- */
+ * Parts that need what the store has not (its vtable's caps, a hook of the subject) are skipped and
+ * say so. Every part takes a world that is open, so that a test can have allocations fail in it. */
 #ifndef HF_TEST_CONFORMANCE_H
 #define HF_TEST_CONFORMANCE_H
 
@@ -51,6 +50,7 @@
     X(close_unopened)              \
     X(chains)                      \
     X(long_chains)                 \
+    X(cancel)                      \
     X(done_may_submit)             \
     X(watch_leases)                \
     X(watch_entries)               \
@@ -66,8 +66,8 @@
 HF_CONFORMANCE(HF__DECLARE_PART)
 HF_CONFORMANCE_LIFE(HF__DECLARE_PART)
 
-/* Runs one part in a world of its own. With an injector, with every allocation failing once; then it
- * checks that some did. */
+/* Runs one part in a world of its own. With an injector, with every allocation failing once; then
+ * it checks that some did. */
 void conformance_run(const store_subject *subject, void (*part)(world *w), injector *starve);
 
 #define HF__TEST_PART(name)                                      \

@@ -118,8 +118,8 @@ void conformance_values(world *w) {
     rig_close(&r);
 }
 
-/* Keys of every state that a condition can meet: `none`, `done` (by token 1) and `held`, `lapsed` (claims
- * of token 1). */
+/* Keys of every state that a condition can meet: `none`, `done` (by token 1) and `held`, `lapsed`
+ * (claims of token 1). */
 static void prepare_states(rig *r, uint64_t *version) {
     ASK(r, .verb = HF_PUT, .space = HF_RECORDS, .keys = "lapsed", .token = 1, .lease = 100,
         .value = "v");
@@ -138,7 +138,8 @@ static void prepare_states(rig *r, uint64_t *version) {
                    ->version;
 }
 
-/* What each condition says to each state, for a put and for a del by `token`. HF_NOT_REFUSED: it lands. */
+/* What each condition says to each state, for a put and for a del by `token`. HF_NOT_REFUSED: it
+ * lands. */
 static const struct {
     hf_condition condition;
     int token;

@@ -228,7 +228,8 @@ void conformance_long_chains(world *w) {
         asks[N + i] = (ask){.verb = HF_KEEP, .keys = keys[i], .token = 1 + i};
         asks[2 * N + i] = (ask){.verb = HF_DROP, .keys = keys[i], .token = 1 + i};
     }
-    /* Three chains one after the other, without waiting: each finds what the one before has done. */
+    /* Three chains one after the other, without waiting: each finds what the one before has
+     * done. */
     rig_submit(&r, slots, asks, N);
     rig_submit(&r, slots + N, asks + N, N);
     rig_submit(&r, slots + 2 * N, asks + 2 * N, N);
@@ -242,6 +243,37 @@ void conformance_long_chains(world *w) {
     free(slots);
     free(asks);
     free(keys);
+}
+
+void conformance_cancel(world *w) {
+    enum { N = 6 };
+    char keys[N][16];
+    slot slots[N];
+    ask asks[N];
+    rig r;
+
+    need(w, HF_CAP_LEASES);
+    memset(slots, 0, sizeof slots);
+    rig_open(&r, w, false);
+    for (int i = 0; i < N; i++) {
+        snprintf(keys[i], sizeof keys[i], "k%d", i);
+        asks[i] = (ask){.verb = HF_TAKE, .keys = keys[i], .token = 1 + i};
+    }
+    rig_submit(&r, slots, asks, N);
+    for (int i = N - 1; i > 0; i -= 2)
+        r.store->vt->cancel(r.store, &slots[i].op);
+    for (int i = 0; i < N; i++)
+        CHECK_INT(slots[i].ended, 0);
+    for (int i = 0; i < N; i++)
+        RIG_UNTIL(&r, slots[i].ended > 0);
+    /* Cancelled with no effect, or too late: one of the two, and only where it was asked for. */
+    for (int i = 0; i < N; i++) {
+        hf_op *op = &slots[i].op;
+        CHECK_INT(slots[i].ended, 1);
+        CHECK(op->applied || (i % 2 == 1 && op->error.code == HF_ECANCELED));
+        CHECK(take(&r, keys[i], 100)->applied == !op->applied);
+    }
+    rig_close(&r);
 }
 
 typedef struct relay {

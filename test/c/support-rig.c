@@ -329,8 +329,8 @@ static void snapshot(rig *r, const ask *what, uint64_t *sum) {
     }
 }
 
-/* The op, with its first allocation failing, then its second, and so on until it gets through. A failed
- * one has changed nothing, so what comes through at last is what the test expects. */
+/* The op, with its first allocation failing, then its second, and so on until it gets through. A
+ * failed one has changed nothing, so what comes through at last is what the test expects. */
 static void ask_starving(rig *r, slot *s, const ask *what) {
     bool leases = what->space == HF_LEASES && what->keys != NULL && what->verb <= HF_DROP &&
                   (r->world->subject->vt->caps & HF_CAP_LIST) != 0;

@@ -1,12 +1,11 @@
 /* A store under test, outside of any engine: a world (what one client's instances share: clock,
  * allocator, URL) and rigs (one instance on a loop of its own).
  *
- * A rig belongs to the thread that opened it; a world may be used from several. Operations are asked
- * for with ASK and have ended when it returns:
+ * A rig belongs to the thread that opened it; a world may be used from several. Operations are
+ * asked for with ASK and have ended when it returns:
  *
  *     const hf_op *op = ASK(rig, .verb = HF_TAKE, .keys = "a b", .token = 1);
- *     CHECK(op->applied);
- */
+ *     CHECK(op->applied); */
 #ifndef HF_TEST_SUPPORT_RIG_H
 #define HF_TEST_SUPPORT_RIG_H
 
@@ -23,8 +22,8 @@ typedef struct store_subject {
     bool own_clock;
     /* What it holds outlives its last instance. */
     bool lasts;
-    /* Its files go back to what they were when `save` ran; NULL where it has none. No instance is open
-     * at either call. */
+    /* Its files go back to what they were when `save` ran; NULL where it has none. No instance is
+     * open at either call. */
     void (*save)(const char *url);
     void (*restore)(const char *url);
 } store_subject;
@@ -84,8 +83,8 @@ void rig_open(rig *r, world *w, bool blocking);
 /* The same without HF_OPEN. */
 void rig_open_idle(rig *r, world *w, bool blocking);
 void rig_close(rig *r);
-/* Gives the loop one turn; waits in it for something to happen. Any wait of a test that would last more
- * than half a minute ends the program. */
+/* Gives the loop one turn; waits in it for something to happen. Any wait of a test that would last
+ * more than half a minute ends the program. */
 void rig_turn(rig *r);
 #define RIG_UNTIL(rig, condition) \
     do {                          \

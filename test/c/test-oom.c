@@ -1,7 +1,8 @@
 /* The store contract while memory is out: every operation of the suite is tried with its first
  * allocation failing, then its second, and so on until it gets through. Each failure must end in
- * HF_ENOMEM and change nothing (the suite's own checks then hold for what gets through at last), or be
- * no failure at all. SQLite's own allocations fail as well as ours; nothing of either may be left. */
+ * HF_ENOMEM and change nothing (the suite's own checks then hold for what gets through at last), or
+ * be no failure at all. SQLite's own allocations fail as well as ours; nothing of either may be
+ * left. */
 #include "conformance.h"
 #include "store/stores.h"
 

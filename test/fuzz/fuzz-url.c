@@ -1,5 +1,5 @@
-/* Any bytes as a store URL: either refused with a reason, or taken apart into parts that lie within its
- * own copy and hold no NUL. */
+/* Any bytes as a store URL: either refused with a reason, or taken apart into parts that lie within
+ * its own copy and hold no NUL. */
 #include "util/alloc.h"
 #include "util/url.h"
 
