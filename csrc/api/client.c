@@ -19,7 +19,7 @@ hf_code hf_client_open(hf_engine *engine, hf_slice url, hf_client **out, hf_erro
     const hf_store_vtable *vt = hf__store_find(parsed.scheme);
     if (vt == NULL) {
         hf__error_set(error, HF_ENOTSUP, 0,
-                      "there is no store for \"%.*s:\" in this build; it has sqlite: and memory:",
+                      "there is no store for \"%.*s:\" in this version; it has sqlite: and memory:",
                       hf__shown(parsed.scheme), parsed.scheme.data);
         hf__url_free(&parsed, &engine->allocator);
         return error->code;

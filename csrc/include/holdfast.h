@@ -46,14 +46,14 @@ extern "C" {
     X(EINVAL, "an argument is not valid")                                                   \
     X(ENOMEM, "out of memory")                                                              \
     X(ENOTSUP, "this store cannot do that")                                                 \
-    X(ECLOSED, "the client is closed")                                                      \
+    X(ECLOSED, "the client is closed: close() has been called")                             \
     X(ECANCELED, "the operation was cancelled")                                             \
     X(ETIMEDOUT, "the lock was not free in time")                                           \
     X(ELOST, "the lease was lost")                                                          \
     X(ECONFLICT, "the condition of the write does not hold")                                \
     X(ESTALE, "a newer fence has been seen")                                                \
     X(EBOUNDS, "the result would leave its bounds")                                         \
-    X(EINPROGRESS, "the operation is running elsewhere")                                    \
+    X(EINPROGRESS, "the operation is still running elsewhere")                              \
     X(EMISMATCH, "the key was used for a different operation")                              \
     X(ECRASHED, "an earlier run ended without a result; whether it took effect is unknown") \
     X(EQUORUM, "no majority of the nodes agreed")                                           \

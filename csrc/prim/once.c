@@ -126,7 +126,8 @@ static void fail(hf_run *run, const hf_error *error) {
 
 static void fail_with(hf_run *run, hf_code code, uint32_t flags, const char *what) {
     hf_error error;
-    hf__error_set(&error, code, flags, "\"%.*s\" %s", hf__shown(run->key), run->key.data, what);
+    hf__error_set(&error, code, flags, "the operation \"%.*s\" %s", hf__shown(run->key),
+                  run->key.data, what);
     fail(run, &error);
 }
 
@@ -233,7 +234,8 @@ static void wait_for_other(hf_run *run) {
     uint64_t now = hf__client_now(client);
     run->left_ms = run->op.entry.lease_left_ms;
     if (now >= run->wait_ns) {
-        fail_with(run, HF_EINPROGRESS, HF_RETRYABLE, "is running elsewhere");
+        fail_with(run, HF_EINPROGRESS, HF_RETRYABLE,
+                  "is still running elsewhere: wait longer, or come back later");
         return;
     }
     bool fresh = !run->watching && client->vt->watch != NULL;
@@ -270,7 +272,8 @@ static void found(hf_run *run) {
         fail_with(run, HF_EPROTO, 0, "has a record that cannot be read; forget it to go on");
     } else if (run->fingerprint.len > 0 && record.fingerprint.len > 0 &&
                !hf__slice_equal(run->fingerprint, record.fingerprint)) {
-        fail_with(run, HF_EMISMATCH, 0, "was used before for a different operation");
+        fail_with(run, HF_EMISMATCH, 0,
+                  "was recorded with another fingerprint: a new input needs a new key");
     } else if (!entry->claimed) {
         replay(run, &record);
     } else if (entry->lease_left_ms > 0) {
@@ -327,7 +330,8 @@ static void claim(hf_run *run) {
 static void on_timer(hf__timer *timer) {
     hf_run *run = hf__of(timer, hf_run, timer);
     if (hf__client_now(run->client) >= run->wait_ns && run->left_ms > 0)
-        fail_with(run, HF_EINPROGRESS, HF_RETRYABLE, "is running elsewhere");
+        fail_with(run, HF_EINPROGRESS, HF_RETRYABLE,
+                  "is still running elsewhere: wait longer, or come back later");
     else
         claim(run);
 }
