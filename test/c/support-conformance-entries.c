@@ -573,6 +573,21 @@ static void check_type(rig *r, const char *value, hf_format format, bool is_inte
     if (!is_integer) CHECK(has(r, "t", value));
 }
 
+static void check_types(rig *r) {
+    check_type(r, "41", HF_JSON, true);
+    check_type(r, "-41", HF_JSON, true);
+    check_type(r, "0", HF_JSON, true);
+    check_type(r, "41", HF_BYTES, false);
+    check_type(r, "\"41\"", HF_JSON, false);
+    check_type(r, "4.5", HF_JSON, false);
+    check_type(r, "1e3", HF_JSON, false);
+    check_type(r, "null", HF_JSON, false);
+    check_type(r, "{}", HF_JSON, false);
+    check_type(r, "", HF_JSON, false);
+    check_type(r, "-", HF_JSON, false);
+    check_type(r, "99999999999999999999999999", HF_JSON, false);
+}
+
 void conformance_add(world *w) {
     const hf_op *op;
     uint64_t version;
@@ -631,18 +646,7 @@ void conformance_add(world *w) {
                   ->refused,
               HF_REFUSED_BOUNDS);
 
-    check_type(&r, "41", HF_JSON, true);
-    check_type(&r, "-41", HF_JSON, true);
-    check_type(&r, "0", HF_JSON, true);
-    check_type(&r, "41", HF_BYTES, false);
-    check_type(&r, "\"41\"", HF_JSON, false);
-    check_type(&r, "4.5", HF_JSON, false);
-    check_type(&r, "1e3", HF_JSON, false);
-    check_type(&r, "null", HF_JSON, false);
-    check_type(&r, "{}", HF_JSON, false);
-    check_type(&r, "", HF_JSON, false);
-    check_type(&r, "-", HF_JSON, false);
-    check_type(&r, "99999999999999999999999999", HF_JSON, false);
+    check_types(&r);
     rig_close(&r);
 }
 
