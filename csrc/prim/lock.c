@@ -52,6 +52,20 @@ static const hf_holder *known_holder(const hf_lock *lock) {
     return ahead->refused != NULL ? &ahead->refused->holder : NULL;
 }
 
+/* Nobody waits for this drop. */
+static void on_gone(hf_op *op) {
+    hf__attempt_free(op->data);
+}
+
+/* A refused attempt may have left a mark in its token's name. It goes before another token
+ * tries, and when nobody will. */
+static void drop_mark(hf_lock *lock) {
+    if (!lock->marked) return;
+    lock->marked = false;
+    hf__attempt *attempt = hf__attempt_new(lock, HF_DROP, on_gone);
+    if (attempt != NULL) hf__client_submit(lock->client, &attempt->op);
+}
+
 /* Ends waiting without a lock. An attempt that is under way keeps its place until it is
  * answered. */
 static void end_waiting(hf_lock *lock, const hf_error *error) {
@@ -67,10 +81,12 @@ static void end_waiting(hf_lock *lock, const hf_error *error) {
     hf__timer_stop(&client->engine->timers, &lock->timer);
     hf__lock_ref(lock);
     hf__client_hold(client);
-    if (lock->attempt == NULL)
-        hf__queues_leave(lock);
-    else
+    if (lock->attempt != NULL) {
         client->vt->cancel(client->store, &lock->attempt->op);
+    } else {
+        drop_mark(lock);
+        hf__queues_leave(lock);
+    }
     if (lock->acquired != NULL) lock->acquired(lock->data, lock, &result);
     forget_refused(lock);
     hf__lock_unref(lock);
@@ -125,19 +141,6 @@ static void look_soon(hf_lock *lock) {
 static bool draw_token(hf_lock *lock) {
     if (lock->rounds == 0) return true; /* drawn when it was made */
     return hf_token_random(&lock->lease.token);
-}
-
-/* Nobody waits for this drop. */
-static void on_gone(hf_op *op) {
-    hf__attempt_free(op->data);
-}
-
-/* A refused attempt may have left a mark in its token's name; the new token's takes its place. */
-static void drop_mark(hf_lock *lock) {
-    if (!lock->marked) return;
-    lock->marked = false;
-    hf__attempt *attempt = hf__attempt_new(lock, HF_DROP, on_gone);
-    if (attempt != NULL) hf__client_submit(lock->client, &attempt->op);
 }
 
 /* Keeps why the last attempt got no answer, for when the wait ends. Without memory for the whole
@@ -418,10 +421,12 @@ static void failed(hf_lock *lock, hf__attempt *attempt) {
 /* Its caller does not want it any more. */
 static void orphaned(hf_lock *lock, hf__attempt *attempt) {
     const hf_op *op = &attempt->op;
-    if (lock->state == HF__WAITING)
+    if (lock->state == HF__WAITING) {
         end_cancelled(lock);
-    else
+    } else {
+        drop_mark(lock);
         hf__queues_leave(lock);
+    }
     if (op->error.flags & HF_OUTCOME_UNKNOWN)
         hf__attempt_undo(attempt, true);
     else if (op->error.code == HF_OK && op->applied)

@@ -318,6 +318,37 @@ TEST(shared_and_exclusive) {
     }
 }
 
+TEST(a_writer_that_gives_up_takes_its_mark_along) {
+    host h, other;
+    held reader, writer, next;
+    hf_slice key = slice("k");
+    hf_lock_options shared = lock_options(&key, 1), exclusive = shared;
+    shared.limit = HF_SHARED;
+    shared.wait_ms = 0;
+    exclusive.wait_ms = 200;
+    host_open(&h, "sqlite:");
+    host_open(&other, "sqlite:");
+    CHECK_INT(held_ask(&h, &reader, &shared), HF_OK);
+    host_until(&h, &reader.answered, 1);
+    CHECK_INT(held_ask(&other, &writer, &exclusive), HF_OK);
+    host_run_ms(&other, 100);
+    CHECK_INT(held_ask(&h, &next, &shared), HF_OK);
+    host_until(&h, &next.answered, 1);
+    CHECK_INT(next.code, HF_ETIMEDOUT); /* the writer's mark keeps new readers out */
+    hf_lock_free(next.lock);
+    host_until(&other, &writer.answered, 1);
+    CHECK_INT(writer.code, HF_ETIMEDOUT);
+    hf_lock_free(writer.lock);
+    host_run_ms(&other, 50);
+    CHECK_INT(held_ask(&h, &next, &shared), HF_OK);
+    host_until(&h, &next.answered, 1);
+    CHECK_INT(next.code, HF_OK); /* and is gone with it */
+    hf_lock_free(next.lock);
+    hf_lock_free(reader.lock);
+    host_close(&other);
+    host_close(&h);
+}
+
 static void on_closed(void *data) {
     ++*(int *)data;
 }
