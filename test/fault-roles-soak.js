@@ -1,0 +1,163 @@
+'use strict';
+
+// One of the processes of test/soak.js: works at random on locks, operations and values, and writes
+// down what happened in a file of its own. test/history.js tells the kinds of events.
+
+const fs = require('node:fs');
+const { setTimeout: sleep } = require('node:timers/promises');
+const { HoldfastError, LockLostError, LockTimeoutError, open } = require('../lib');
+const { seeded } = require('./fault-harness');
+
+class Worker {
+  constructor(hf, random, now, options) {
+    this.hf = hf;
+    this.random = random;
+    this.now = now;
+    this.options = options;
+    this.stopped = false;
+    this.locks = new Set();
+    this.file = fs.openSync(options.history, 'a');
+  }
+
+  /** Each event has left this process before the next statement runs. */
+  note(type, details) {
+    fs.writeSync(this.file, `${JSON.stringify({ type, ...details })}\n`);
+  }
+
+  /** Works until it is told to stop. Errors of the library are part of the game, bugs are not. */
+  async lane(work) {
+    while (!this.stopped) {
+      try {
+        await work.call(this);
+      } catch (error) {
+        if (!(error instanceof HoldfastError)) throw error;
+        if (error.code === 'HF_ECLOSED') return;
+        this.note('error', { code: error.code });
+        await sleep(10);
+      }
+    }
+  }
+
+  pause(most) {
+    return sleep(this.random.between(0, most));
+  }
+
+  block(ms) {
+    const end = this.now() + ms;
+    while (this.now() < end);
+  }
+
+  async lockOnce() {
+    const { random } = this;
+    const key = random.pick(this.options.keys);
+    // A lock that may be taken from a holder that stands still promises nothing in advance.
+    const nervous = random.chance(0.2);
+    const options = {
+      ttl: random.between(200, 1500),
+      wait: random.between(0, 3000),
+      renew: random.chance(0.8),
+      ...(nervous && { maxStall: 200 }),
+    };
+    let lock;
+    try {
+      lock = await this.hf.lock(key, options);
+    } catch (error) {
+      if (error instanceof LockTimeoutError) return;
+      throw error;
+    }
+    const { token, fence } = lock;
+    this.note('take', { key, token, fence, t: this.now() });
+    const holder = { lock, nervous };
+    this.locks.add(holder);
+    lock.signal.addEventListener('abort', () => this.note('lost', { token, t: this.now() }));
+    for (let i = random.between(0, 6); i > 0; i--) await this.hold(holder, key);
+    this.locks.delete(holder);
+    this.release(holder);
+  }
+
+  async hold({ lock, nervous }, key) {
+    const { random } = this;
+    const { token, fence } = lock;
+    const at = this.now();
+    const left = lock.remaining();
+    if (left > 0) {
+      this.note('held', { token, t: at });
+      if (!nervous) this.note('until', { token, t: at + left });
+    }
+    if (random.chance(0.3)) {
+      const from = this.now();
+      await this.hf.kv.put(`of-${key}`, fence, { fence: lock });
+      this.note('write', { key, fence, from, t: this.now() });
+    }
+    if (random.chance(0.02)) this.block(random.between(0, 2000));
+    await this.pause(40);
+  }
+
+  /** Notes the release only of what is held: a late one must not make a lost lock look longer. */
+  release({ lock }) {
+    const t = this.now();
+    if (lock.held) this.note('release', { token: lock.token, t });
+    return lock.release();
+  }
+
+  async runOnce() {
+    const { random } = this;
+    const onCrash = random.pick(['retry', 'fail']);
+    const op = `${onCrash}/${random.between(0, 1500)}`;
+    const from = this.now();
+    const options = { onCrash, lease: random.between(200, 1500), wait: random.between(0, 2000) };
+    try {
+      const { run } = await this.hf.once(op, options, async ({ token }) => {
+        await this.pause(10);
+        this.note('effect', { op, run: token, worker: process.pid });
+        await this.pause(10);
+        return { run: token };
+      });
+      this.note('outcome', { op, run, t: this.now() });
+    } catch (error) {
+      if (error.code === 'HF_ECRASHED') {
+        this.note('refused', { op, from });
+      } else if (error instanceof LockLostError) {
+        this.note('lost-run', { op, run: error.result.run });
+      } else if (error.code !== 'HF_EINPROGRESS') {
+        throw error;
+      }
+    }
+    await this.pause(10);
+  }
+
+  async addOnce() {
+    this.note('asked');
+    await this.hf.kv.increment('sum', 1);
+    this.note('added');
+    await this.pause(60);
+  }
+
+  /** Ends at once, with all it holds, as by an uncaught exception. */
+  exit() {
+    for (const holder of this.locks) this.release(holder);
+    process.exit(0);
+  }
+
+  async work() {
+    const { lockOnce, runOnce, addOnce } = this;
+    const works = [lockOnce, lockOnce, lockOnce, lockOnce, runOnce, runOnce, addOnce];
+    await Promise.all(works.map((work) => this.lane(work)));
+    await this.hf.close({ timeout: '24h' });
+  }
+}
+
+async function soaker(options, { now, say, serve }) {
+  const hf = await open(options.url);
+  const worker = new Worker(hf, seeded(options.seed), now, options);
+  serve({
+    block: ({ ms }) => worker.block(ms),
+    exit: () => worker.exit(),
+    stop: () => { worker.stopped = true; },
+  });
+  say('ready');
+  await worker.work();
+  process.stdin.destroy();
+}
+
+module.exports = { soaker };
