@@ -129,6 +129,11 @@ function fromNative([code, text, flags, native, state], details = {}) {
   return error;
 }
 
+/** A key as messages show it: quoted, and not too long. */
+function quote(key) {
+  return JSON.stringify(key.length > 80 ? `${key.slice(0, 80)}...` : key);
+}
+
 function closedError() {
   return new HoldfastError('HF_ECLOSED');
 }
@@ -153,4 +158,4 @@ for (const [name, Class] of Object.entries(exported)) {
   });
 }
 
-module.exports = { ...exported, fromNative, closedError };
+module.exports = { ...exported, fromNative, closedError, quote };

@@ -5,7 +5,9 @@ const { setTimeout: sleep } = require('node:timers/promises');
 const binding = require('./binding');
 const telemetry = require('./telemetry');
 const { duration } = require('./duration');
-const { BoundsError, ConflictError, HoldfastError, StaleFenceError } = require('./errors');
+const {
+  BoundsError, ConflictError, HoldfastError, StaleFenceError, quote,
+} = require('./errors');
 const { Lock } = require('./lock');
 const { Run } = require('./once');
 const { checkFunction, checkInteger, checkKey, checkOptions, typeName } = require('./validate');
@@ -64,10 +66,6 @@ function versionOf(version) {
 function boundOf(value, name) {
   if (value !== undefined) checkInteger(value, name);
   return value;
-}
-
-function quote(key) {
-  return JSON.stringify(key.length > 80 ? `${key.slice(0, 80)}...` : key);
 }
 
 /** Why the store refused a write. */

@@ -9,7 +9,7 @@ const slots = require('./slots');
 const telemetry = require('./telemetry');
 const { tokenText } = require('./client');
 const { duration } = require('./duration');
-const { LockLostError, closedError, fromNative } = require('./errors');
+const { LockLostError, closedError, fromNative, quote } = require('./errors');
 const { holderInfo } = require('./holder');
 const { checkBoolean, checkNote, checkOptions, checkSignal } = require('./validate');
 
@@ -71,10 +71,6 @@ function lockPlan(options, single) {
     plan.signal = signal;
   }
   return plan;
-}
-
-function quote(key) {
-  return JSON.stringify(key.length > 80 ? `${key.slice(0, 80)}...` : key);
 }
 
 function heldBy({ pid, host, note }, here, heldFor) {

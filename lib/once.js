@@ -7,7 +7,7 @@ const slots = require('./slots');
 const telemetry = require('./telemetry');
 const { tokenText } = require('./client');
 const { duration } = require('./duration');
-const { HoldfastError, LockLostError, closedError, fromNative } = require('./errors');
+const { HoldfastError, LockLostError, closedError, fromNative, quote } = require('./errors');
 const { decodeError, encodeError } = require('./thrown');
 const { checkBoolean, checkChoice, checkOptions, checkSignal } = require('./validate');
 const { decode, digest, encode } = require('./value');
@@ -67,10 +67,6 @@ function oncePlan(options, known = ONCE_OPTIONS) {
   // The core's word for "for ever" is 0.
   if (plan.ttl === Infinity) plan.ttl = 0;
   return plan;
-}
-
-function quote(key) {
-  return JSON.stringify(key.length > 80 ? `${key.slice(0, 80)}...` : key);
 }
 
 // Why an operation was not run, with the way out where the core cannot name it.
@@ -314,12 +310,10 @@ class Run {
 // What the operation did cannot be kept. It must not run again for that: its record says so
 // instead.
 async function finishUnstorable(run, cause, result) {
-  const tooBig = cause instanceof RangeError && cause.message.includes('bytes');
   const message = `operation ${quote(run.key)} has run, but its result cannot be kept: ` +
     `${cause.message}; it will not run again unless hf.forget(key) is called`;
-  const error = new HoldfastError(tooBig ? 'HF_ETOOBIG' : 'HF_EINVAL', message, {
-    cause, key: run.key,
-  });
+  const code = cause.code === 'HF_ETOOBIG' ? 'HF_ETOOBIG' : 'HF_EINVAL';
+  const error = new HoldfastError(code, message, { cause, key: run.key });
   await finishWith(run, encodeError(error), 0, true, result);
   error.result = result;
   throw error;

@@ -23,7 +23,7 @@ function toJson(value, name) {
     text = JSON.stringify(value, refuseNonFinite(name));
   } catch (error) {
     if (error instanceof RangeError) throw error;
-    throw new TypeError(`${name} must be JSON or a Buffer: ${error.message}`, { cause: error });
+    throw new TypeError(`${name} must be JSON or a Buffer: ${error?.message}`, { cause: error });
   }
   if (text === undefined) {
     throw new TypeError(`${name} must be JSON or a Buffer; got ${typeName(value)}`);
@@ -37,13 +37,17 @@ function toJson(value, name) {
  * @param {number} max bytes
  * @returns {{ data: string | Uint8Array, isBytes: 0 | 1 }}
  * @throws {TypeError} if it is neither
- * @throws {RangeError} if it is too large, or contains NaN or an infinite number
+ * @throws {RangeError} if it is too large (with code HF_ETOOBIG), or contains NaN or an infinite
+ *   number
  */
 function encode(value, name, max) {
   const isBytes = value instanceof Uint8Array;
   const data = isBytes ? value : toJson(value, name);
   const size = isBytes ? value.byteLength : Buffer.byteLength(data);
-  if (size > max) throw new RangeError(`${name} must be at most ${max} bytes; got ${size}`);
+  if (size > max) {
+    const error = new RangeError(`${name} must be at most ${max} bytes; got ${size}`);
+    throw Object.assign(error, { code: 'HF_ETOOBIG' });
+  }
   return { data, isBytes: isBytes ? 1 : 0 };
 }
 

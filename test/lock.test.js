@@ -114,6 +114,27 @@ describe('locks between processes', () => {
     assert.strictEqual(await lock.release(), false);
   });
 
+  it('a lock that JavaScript has dropped stays held', async () => {
+    const child = start(`
+      require('node:v8').setFlagsFromString('--expose-gc');
+      const gc = require('node:vm').runInNewContext('gc');
+      const hf = await holdfast.open();
+      const dropped = new WeakRef(await hf.lock('key', { ttl: 300 }));
+      await new Promise(setImmediate);
+      gc();
+      say('dropped', {});
+      await heard('go');
+      gc();
+      say('found', { held: dropped.deref()?.held });
+    `, url);
+    await child.hear('dropped');
+    await assert.rejects(hf.lock('key', { wait: 1000 }), { code: 'HF_ETIMEDOUT' });
+    child.tell('go');
+    assert.strictEqual((await child.hear('found')).held, true);
+    assert.strictEqual((await child.ended).code, 0);
+    await (await hf.lock('key')).release();
+  });
+
   it('8 processes lose no update of a file', async () => {
     const file = path.join(folder.path, 'counter');
     require('node:fs').writeFileSync(file, '0');

@@ -87,8 +87,10 @@ describe('once between processes', () => {
 
   it('a run that is lost learns of it by its signal', async () => {
     const child = runner({ lease: 300 }, `
+      const alive = setInterval(() => {}, 1000); // a run does not keep its process alive
       say('waiting', {});
       await new Promise((resolve) => run.signal.addEventListener('abort', resolve));
+      clearInterval(alive);
       say('aborted', { code: run.signal.reason.code });
     `);
     await child.hear('waiting');

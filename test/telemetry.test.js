@@ -4,6 +4,7 @@
 
 const assert = require('node:assert');
 const diagnostics = require('node:diagnostics_channel');
+const fs = require('node:fs');
 const path = require('node:path');
 const { open, HoldfastError } = require('..');
 const binding = require('../lib/binding');
@@ -167,6 +168,21 @@ describe('problems that no call reports', () => {
     await heard.hear('done');
     assert.deepStrictEqual(heard.said.slice(0, -1),
       Array.from({ length: 3 }, () => ({ event: 'error', code: 'HF_EIO' })));
+  });
+
+  it('a database that was replaced is one', async () => {
+    const file = path.join(folder.path, 'moved.db');
+    const hf = await open(`sqlite:${file}`);
+    const problems = [];
+    hf.on('error', (error) => problems.push(error));
+    await hf.kv.put('key', 1);
+    for (const end of ['', '-wal', '-shm']) fs.rmSync(file + end, { force: true });
+    await until(async () => {
+      await hf.kv.get('key').catch(() => {});
+      return problems.length > 0;
+    }, 'it is noticed');
+    assert.strictEqual(problems[0].code, 'HF_EMOVED');
+    await hf.close();
   });
 
   it('never become an unhandled rejection', async () => {

@@ -1,6 +1,6 @@
 // The addon: its clients, and what it exports.
 
-#include "convert.h"
+#include "binding/convert.h"
 
 namespace holdfast {
 
@@ -90,8 +90,8 @@ void OnClosed(void *data) {
     environment->Settle();
 }
 
-// close(client, slot, timeout) -> boolean: false when it is closed already. Without a slot (undefined) it
-// only shortens the time of an earlier call.
+// close(client, slot, timeout) -> boolean: false when it is closed already. Without a slot
+// (undefined) it only shortens the time of an earlier call.
 napi_value Close(napi_env env, napi_callback_info info) {
     const Arguments<3> args(env, info);
     ClientHandle *client = args.Handle<ClientHandle>(0);

@@ -1,6 +1,6 @@
 /*
- * Between JavaScript's values and those of holdfast.h. JavaScript has validated what it passes; what could
- * still overflow or overrun is checked here again and read as empty.
+ * Between JavaScript's values and those of holdfast.h. JavaScript has validated what it passes;
+ * what could still overflow or overrun is checked here again and read as empty.
  */
 #ifndef HF_BINDING_CONVERT_H
 #define HF_BINDING_CONVERT_H
@@ -11,7 +11,7 @@
 
 #include <napi.h>
 
-#include "environment.h"
+#include "binding/environment.h"
 #include "holdfast.h"
 
 namespace holdfast {

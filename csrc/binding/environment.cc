@@ -1,10 +1,10 @@
-#include "environment.h"
+#include "binding/environment.h"
 
 #include <uv.h>
 
 #include <cstring>
 
-#include "convert.h"
+#include "binding/convert.h"
 
 namespace holdfast {
 
@@ -197,7 +197,8 @@ void Environment::OnEvent(void *data, const hf_event *event) {
     self->Settle();
 }
 
-// The environment ends: no JavaScript runs any more, but its loop still turns until the hook is removed.
+// The environment ends: no JavaScript runs any more, but its loop still turns until the hook is
+// removed.
 void Environment::OnCleanup(napi_async_cleanup_hook_handle, void *data) {
     auto *self = static_cast<Environment *>(data);
     self->closing_ = true;

@@ -1,11 +1,12 @@
 /*
- * What the addon keeps for one Node environment (the main thread, or one worker): its engine, the table
- * of handles that JavaScript names by number, and the queue in which results travel to JavaScript.
+ * What the addon keeps for one Node environment (the main thread, or one worker): its engine, the
+ * table of handles that JavaScript names by number, and the queue in which results travel to
+ * JavaScript.
  *
- * JavaScript draws the numbers ("slots") and keeps an object under each; this side keeps the C handle
- * under the same number. Results do not call JavaScript one by one: each is a record in memory that both
- * sides see, and one call at the end of a series hands them all over, in one callback scope, so that the
- * promises' microtasks run once for the series.
+ * JavaScript draws the numbers ("slots") and keeps an object under each; this side keeps the C
+ * handle under the same number. Results do not call JavaScript one by one: each is a record in
+ * memory that both sides see, and one call at the end of a series hands them all over, in one
+ * callback scope, so that the promises' microtasks run once for the series.
  *
  * Everything here runs on the environment's thread.
  */
@@ -131,8 +132,8 @@ public:
     // Takes the handle out of the table now and deletes it when no callback of it can be running.
     void Retire(Handle *handle);
 
-    // Whether a result for the handle still has somebody who waits for it: not once it is retired, nor
-    // once the environment is ending.
+    // Whether a result for the handle still has somebody who waits for it: not once it is retired,
+    // nor once the environment is ending.
     bool Hears(const Handle *handle) const {
         return !closing_ && !handle->retired;
     }

@@ -3,7 +3,7 @@
 #include <cstring>
 #include <utility>
 
-#include "convert.h"
+#include "binding/convert.h"
 
 namespace holdfast {
 

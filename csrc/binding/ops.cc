@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "convert.h"
+#include "binding/convert.h"
 
 namespace holdfast {
 
@@ -111,7 +111,8 @@ napi_value Get(napi_env env, napi_callback_info info) {
     return Submit(env, args, handle);
 }
 
-// put(client, slot, key, value, isBytes, condition, version, ttl, flags, fenceKey, fence) -> null | error
+// put(client, slot, key, value, isBytes, condition, version, ttl, flags, fenceKey, fence)
+//   -> null | error
 napi_value Put(napi_env env, napi_callback_info info) {
     const Arguments<11> args(env, info);
     OpHandle *handle = Prepare(env, args, HF_PUT);
