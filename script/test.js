@@ -64,9 +64,9 @@ function sanitizerReports(folder) {
   return fs.readdirSync(folder).flatMap((name) => {
     const report = fs.readFileSync(path.join(folder, name), 'utf8');
     if (!report.includes('LeakSanitizer')) return report.trim() === '' ? [] : [report];
-    // What JavaScript allocates is V8's, though our callback may be what ran it.
+    // What V8 allocates for itself is its own, though it may be our callback that ran it.
     return report.split(/\n\n+/).filter((block) => / leak of /.test(block)
-      && ours.test(block.split(/\n.*Builtins_/)[0]));
+      && ours.test(block.split(/\n.*(?:Builtins_|v8::internal::)/)[0]));
   });
 }
 
