@@ -23,7 +23,8 @@ enum { K_BUSY = 1, K_LOST = 2, K_LEAVING = 4, K_EXTEND = 8, K_DROP = 16, K_RETRY
 
 #define PING_MIN_NS (25 * HF_NS_PER_MS)
 #define PING_MAX_NS (5000 * HF_NS_PER_MS)
-#define TOGETHER_NS (2 * HF_NS_PER_MS) /* renewals this close to due go along */
+#define LINGER_NS (1000 * HF_NS_PER_MS) /* after the last lease came or went */
+#define TOGETHER_NS (2 * HF_NS_PER_MS)  /* renewals this close to due go along */
 
 typedef struct job {
     hf_op op;
@@ -45,7 +46,8 @@ struct hf__keeper {
     hf__heap due;
     hf__node leases;
     hf__node drops;
-    uint32_t dropping; /* leases with K_DROP */
+    uint64_t linger_ns; /* until when it stays up for more short locks */
+    uint32_t dropping;  /* leases with K_DROP */
 
     job jobs[HF__KEEPER_JOBS];
     job *free_jobs;
@@ -414,6 +416,9 @@ static void turn(hf__keeper *keeper) {
         hf__heap_node *min = hf__heap_min(&keeper->due);
         /* Without a free job there is nothing to wake for: an answer starts the next turn. */
         if (min != NULL && keeper->free_jobs != NULL && min->at < next) next = min->at;
+        /* Where short locks come and go, a look a second spares each of them a wake-up: who
+         * joins for less time than that is taken back before it was read. */
+        if (keeper->linger_ns > now && next > keeper->linger_ns) next = keeper->linger_ns;
         hf__timer_start(&keeper->timers, &keeper->tick, next);
     } while (!hf__mailbox_sleep(&keeper->mailbox, next));
 }
@@ -462,6 +467,7 @@ static void lease_order(hf__msg *msg, uint32_t bits) {
     hf__lease *lease = hf__of(msg, hf__lease, to_keeper);
     hf__keeper *keeper = lease->link->keeper;
     uint64_t now = now_of(keeper);
+    keeper->linger_ns = now + LINGER_NS;
     if (bits & JOIN) take_up(keeper, lease);
     if (bits & EXTEND) order_extend(keeper, lease, now);
     if (!(bits & (DROP | LEAVE))) return;
