@@ -29,8 +29,8 @@ async function operator({ url, sink, seed, lease }, { say, serve }) {
   const gate = new EventEmitter().setMaxListeners(0);
   const pause = () => sleep(random.between(0, PAUSE_MS));
 
-  const runOnce = ({ op, onCrash }, work) =>
-    hf.once(op, { lease, onCrash, wait: '60s', detail: true }, work);
+  const runOnce = ({ op, onCrash, wait = '60s' }, work) =>
+    hf.once(op, { lease, onCrash, wait, detail: true }, work);
 
   serve({
     run: (args) => runOnce(args, async (run) => {

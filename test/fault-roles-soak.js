@@ -8,6 +8,9 @@ const { setTimeout: sleep } = require('node:timers/promises');
 const { HoldfastError, LockLostError, LockTimeoutError, open } = require('../lib');
 const { seeded } = require('./fault-harness');
 
+const OPS = 12; // at work at a time, a new one every so many milliseconds
+const OP_MS = 40;
+
 class Worker {
   constructor(hf, random, now, options) {
     this.hf = hf;
@@ -77,20 +80,28 @@ class Worker {
 
   async hold({ lock, nervous }, key) {
     const { random } = this;
-    const { token, fence } = lock;
+    const { token } = lock;
     const at = this.now();
     const left = lock.remaining();
     if (left > 0) {
       this.note('held', { token, t: at });
       if (!nervous) this.note('until', { token, t: at + left });
     }
-    if (random.chance(0.3)) {
-      const from = this.now();
-      await this.hf.kv.put(`of-${key}`, fence, { fence: lock });
-      this.note('write', { key, fence, from, t: this.now() });
-    }
+    if (random.chance(0.3)) await this.write(lock, key);
     if (random.chance(0.02)) this.block(random.between(0, 2000));
     await this.pause(40);
+  }
+
+  async write(lock, key) {
+    const { fence } = lock;
+    const from = this.now();
+    try {
+      await this.hf.kv.put(`of-${key}`, fence, { fence: lock });
+      this.note('write', { key, fence, from, t: this.now() });
+    } catch (error) {
+      if (error.code !== 'HF_ESTALE') throw error;
+      this.note(lock.held ? 'violation' : 'stale', { key, fence });
+    }
   }
 
   /** Notes the release only of what is held: a late one must not make a lost lock look longer. */
@@ -103,14 +114,15 @@ class Worker {
   async runOnce() {
     const { random } = this;
     const onCrash = random.pick(['retry', 'fail']);
-    const op = `${onCrash}/${random.between(0, 1500)}`;
     const from = this.now();
+    // All processes are at the same few operations at a time, which come and go.
+    const op = `${onCrash}/${Math.trunc(from / OP_MS) + random.between(0, OPS)}`;
     const options = { onCrash, lease: random.between(200, 1500), wait: random.between(0, 2000) };
     try {
       const { run } = await this.hf.once(op, options, async ({ token }) => {
         await this.pause(10);
         this.note('effect', { op, run: token, worker: process.pid });
-        await this.pause(10);
+        await this.pause(random.chance(0.2) ? 500 : 10);
         return { run: token };
       });
       this.note('outcome', { op, run, t: this.now() });

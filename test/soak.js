@@ -138,6 +138,9 @@ class Soak {
     if (sum < least || sum > most) {
       this.problems.push(`the sum is ${sum}, though ${least} to ${most} were added`);
     }
+    for (const { type, key, fence } of history) {
+      if (type === 'violation') this.problems.push(`a holder of ${key} was stale: fence ${fence}`);
+    }
     const outcomes = new Map();
     for (const { type, op, run } of history) if (type === 'outcome') outcomes.set(op, run);
     for (const [op, run] of outcomes) {
@@ -150,7 +153,8 @@ class Soak {
   summary(history) {
     const parts = Object.entries(this.counts).map(([what, n]) => `${n} ${what}`);
     for (const [type, what] of [
-      ['take', 'takes'], ['lost', 'losses'], ['write', 'guarded writes'], ['effect', 'effects'],
+      ['take', 'takes'], ['lost', 'losses'], ['write', 'guarded writes'],
+      ['stale', 'stale writes refused'], ['effect', 'effects'],
       ['outcome', 'outcomes'], ['lost-run', 'lost runs'], ['refused', 'refusals'],
       ['added', 'additions'], ['error', 'errors'],
     ]) parts.push(`${history.filter((event) => event.type === type).length} ${what}`);
