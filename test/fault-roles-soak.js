@@ -69,7 +69,9 @@ class Worker {
       throw error;
     }
     const { token, fence } = lock;
-    this.note('take', { key, token, fence, t: this.now() });
+    const t = this.now();
+    if (!lock.held) return; // this process stood still before it could see that it had it
+    this.note('take', { key, token, fence, t });
     const holder = { lock, nervous };
     this.locks.add(holder);
     lock.signal.addEventListener('abort', () => this.note('lost', { token, t: this.now() }));

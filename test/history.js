@@ -4,7 +4,7 @@
 // that all processes of a machine share; they are noted so that no time in which a process held a
 // lock looks longer than it was:
 //
-//   { type: 'take', key, token, fence, t }   t read after the lock was had
+//   { type: 'take', key, token, fence, t }   had by then: t read before `held` was seen to be true
 //   { type: 'until', token, t }              the holder was told that it has the lock until t
 //   { type: 'held', token, t }               `held` was true at a moment not before t
 //   { type: 'release', token, t }            t read before the release was asked for
