@@ -48,10 +48,11 @@ function idempotency(hf, options) {
       next();
     } else {
       // The handler runs in the asynchronous context of its request, not of the store's answer.
-      const proceed = AsyncResource.bind((run) => {
+      const scope = new AsyncResource('HoldfastRequest');
+      const proceed = (run) => {
         req.idempotency = run;
-        next();
-      });
+        scope.runInAsyncScope(next);
+      };
       protect(settings, exchangeOf(key, req, res), proceed).catch(next);
     }
   };

@@ -23,7 +23,15 @@ const OPEN = 0; // the handler may still answer
 const HELD = 1; // it has answered; the end waits
 const SENT = 2; // all calls go straight to Node
 
-const GUARDED = ['setHeader', 'setHeaders', 'appendHeader', 'removeHeader'];
+// Whether the end of a response waits. Set on the response itself, with methods that all responses
+// share: closures for each, or a `delete`, would make V8 treat every response as one of its kind.
+const WAITS = Symbol('waits');
+
+const CHANGERS = ['setHeader', 'setHeaders', 'appendHeader', 'removeHeader'];
+const REFUSALS = CHANGERS.map((name) => () => { throw headersSentError(name); });
+const WRITABLE_ENDED = trueWhileWaiting('writableEnded');
+const HEADERS_SENT = trueWhileWaiting('headersSent');
+const IGNORE = () => {};
 
 class ResponseRecorder {
   #res;
@@ -32,6 +40,8 @@ class ResponseRecorder {
   #onAnswer;
   #inner = {}; // the methods found on the response
   #before; // the headers found on it
+  #changers = []; // the methods that were in the place of REFUSALS
+  #flushHeaders;
   #state = OPEN;
   #head = null; // status, message, headers: fixed by writeHead
   #sealed = false; // Node has the head too, so it can no longer be replaced
@@ -258,25 +268,24 @@ class ResponseRecorder {
 
   #guard() {
     const res = this.#res;
-    Object.defineProperty(res, 'writableEnded', { get: () => true, configurable: true });
+    res[WAITS] = true;
+    Object.defineProperty(res, 'writableEnded', WRITABLE_ENDED);
     if (this.#sealed) return;
-    Object.defineProperty(res, 'headersSent', { get: () => true, configurable: true });
-    for (const name of GUARDED) {
-      if (name in res) this.#inner[name] ??= ownOf(res, name);
-      res[name] = () => { throw headersSentError(name); };
+    Object.defineProperty(res, 'headersSent', HEADERS_SENT);
+    for (let i = 0; i < CHANGERS.length; i++) {
+      this.#changers.push(res[CHANGERS[i]]);
+      res[CHANGERS[i]] = REFUSALS[i];
     }
-    res.flushHeaders = () => {};
+    this.#flushHeaders = res.flushHeaders;
+    res.flushHeaders = IGNORE;
   }
 
   #unguard() {
     const res = this.#res;
-    delete res.writableEnded;
+    res[WAITS] = false;
     if (this.#sealed) return;
-    delete res.headersSent;
-    for (const name of [...GUARDED, 'flushHeaders']) {
-      if (this.#inner[name]) res[name] = this.#inner[name];
-      else delete res[name];
-    }
+    for (let i = 0; i < CHANGERS.length; i++) res[CHANGERS[i]] = this.#changers[i];
+    res.flushHeaders = this.#flushHeaders;
     const { status, message } = this.#head;
     res.statusCode = status;
     res.statusMessage = message;
@@ -318,9 +327,11 @@ class ResponseRecorder {
   }
 }
 
-// A method that stands on the response itself, put there by other middleware, not on its prototype.
-function ownOf(res, name) {
-  return Object.hasOwn(res, name) ? res[name] : undefined;
+function trueWhileWaiting(name) {
+  return {
+    get() { return this[WAITS] || Reflect.get(Object.getPrototypeOf(this), name, this); },
+    configurable: true,
+  };
 }
 
 function headersSentError(name) {
