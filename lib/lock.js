@@ -1,6 +1,7 @@
 'use strict';
 
 const { hostname } = require('node:os');
+const { inspect } = require('node:util');
 
 const aborts = require('./aborts');
 const binding = require('./binding');
@@ -9,13 +10,13 @@ const slots = require('./slots');
 const telemetry = require('./telemetry');
 const { tokenText } = require('./client');
 const { duration } = require('./duration');
-const { LockLostError, closedError, fromNative, quote } = require('./errors');
+const { HoldfastError, LockLostError, closedError, fromNative, quote } = require('./errors');
 const { holderInfo } = require('./holder');
 const { checkBoolean, checkNote, checkOptions, checkSignal } = require('./validate');
 
 const {
   EVENT_ACQUIRED, EVENT_LOST, RECORD_FAILED, RECORD_HELD_HERE, RECORD_YES,
-  LOCK_RENEW, RELEASE_GONE, RELEASE_LOST, TTL_MIN, TTL_MAX,
+  LOCK_RENEW, RELEASE_GONE, RELEASE_LOST, RELEASE_NOMEM, TTL_MIN, TTL_MAX,
 } = binding.constants;
 
 const TTL = { min: TTL_MIN, max: TTL_MAX };
@@ -73,16 +74,19 @@ function lockPlan(options, single) {
   return plan;
 }
 
+const NOT_REENTRANT = ' (locks are not re-entrant)';
+
 function heldBy({ pid, host, note }, here, heldFor) {
   const who = here ? 'this process' : `process ${pid} on ${host}`;
-  return `held by ${who}${note === '' ? '' : ` (${note})`} for ${heldFor} ms`;
+  const end = here ? NOT_REENTRANT : '';
+  return `held by ${who}${note === '' ? '' : ` (${note})`} for ${heldFor} ms${end}`;
 }
 
 /** The error of a wait that ended; `holder` may be null. */
 function timeoutError(key, wait, raw, holder, here) {
   const start = `the lock ${quote(key)} was not free within ${wait} ms`;
   if (holder === null) {
-    const message = here ? `${start}: held by this process` : start;
+    const message = here ? `${start}: held by this process${NOT_REENTRANT}` : start;
     return fromNative(raw, { key, message });
   }
   // Clocks of two machines differ; nobody holds for less than no time.
@@ -121,6 +125,8 @@ class Lock {
   #keys = null;
   #controller = null;
   #why = null;
+  // Instead of `why`, where only the release showed that it was lost.
+  #missed = 'its lease has ended';
   #since = 0;
 
   /** Not for users: see acquireLock. */
@@ -226,6 +232,7 @@ class Lock {
     if (this.#state !== HELD) return Promise.resolve(false);
     this.#state = RELEASING;
     const outcome = binding.release(this.#slot);
+    if (outcome === RELEASE_NOMEM) return this.#releasedUntold();
     if (outcome === RELEASE_LOST || outcome === RELEASE_GONE) {
       // With RELEASE_GONE the record that tells of the loss is still to come, and gives the slot
       // back.
@@ -237,6 +244,12 @@ class Lock {
       this.#reject = reject;
     });
     return this.#release;
+  }
+
+  /** What `console.log` shows: enough to tell it by, and no token that another could use. */
+  [inspect.custom](depth, options) {
+    const { keys, held, fence } = this;
+    return depth < 0 ? '[Lock]' : `Lock ${inspect({ keys, held, fence }, options)}`;
   }
 
   /** Releases it, for `await using`. Never rejects: see the event 'error' of Holdfast. */
@@ -378,6 +391,7 @@ class Lock {
     const held = (result.flags & RECORD_YES) !== 0;
     const error = (result.flags & RECORD_FAILED) === 0 ? null : fromNative(result.extra);
     this.#state = held || error !== null ? RELEASED : LOST;
+    this.#missed = 'the store no longer had it when it was released';
     if (telemetry.lock.hasSubscribers) {
       if (this.#state === LOST) {
         this.#publish('lost', { error: this.#lossError() });
@@ -393,10 +407,24 @@ class Lock {
     }
   }
 
+  // It is given up, but for want of memory the store was not told at once.
+  #releasedUntold() {
+    slots.give(this.#slot);
+    renewals.remove(this.#token0, this.#token1);
+    this.#state = RELEASED;
+    const message = `out of memory while releasing the lock ${quote(this.#key)}: ` +
+      'it is no longer held, and its lease ends by itself';
+    const error = new HoldfastError('HF_ENOMEM', message, { key: this.#key });
+    if (telemetry.lock.hasSubscribers) this.#publish('released', { error });
+    const rejected = Promise.reject(error);
+    rejected.catch(noop);
+    return rejected;
+  }
+
   #lossError() {
     const details = { key: this.#key };
     if (this.#why !== null) return fromNative(this.#why, details);
-    return new LockLostError(`the lock ${quote(this.#key)} was lost`, details);
+    return new LockLostError(`the lock ${quote(this.#key)} was lost: ${this.#missed}`, details);
   }
 
   #publish(event, more) {

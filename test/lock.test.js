@@ -3,6 +3,7 @@
 // Locks between processes, and what happens when JavaScript is stuck or a holder dies.
 
 const assert = require('node:assert');
+const fs = require('node:fs');
 const path = require('node:path');
 const { open, LockLostError } = require('..');
 const { block, endChildren, start, until, useFolder } = require('./helpers');
@@ -114,6 +115,25 @@ describe('locks between processes', () => {
     assert.strictEqual(await lock.release(), false);
   });
 
+  it('withLock tells of a lock that the store no longer had, and of the result', async () => {
+    const file = path.join(folder.path, 'removed.db');
+    const other = await open(`sqlite:${file}`);
+    let used;
+    const error = await other.withLock('key', { ttl: '1h' }, async (lock) => {
+      used = lock;
+      for (const end of ['', '-wal', '-shm']) fs.rmSync(file + end, { force: true });
+      assert.strictEqual(lock.held, true); // as far as anybody here can know
+      return 'done';
+    }).then(assert.fail, (it) => it);
+    assert.ok(error instanceof LockLostError, error.stack);
+    assert.strictEqual(error.result, 'done');
+    assert.strictEqual(error.key, 'key');
+    assert.match(error.message, /"key" was lost: the store no longer had it/);
+    assert.throws(() => used.assertHeld(), LockLostError);
+    assert.ok(used.signal.aborted); // asked for after the loss
+    await other.close();
+  });
+
   it('a lock that JavaScript has dropped stays held', async () => {
     const child = start(`
       require('node:v8').setFlagsFromString('--expose-gc');
@@ -137,7 +157,7 @@ describe('locks between processes', () => {
 
   it('8 processes lose no update of a file', async () => {
     const file = path.join(folder.path, 'counter');
-    require('node:fs').writeFileSync(file, '0');
+    fs.writeFileSync(file, '0');
     const worker = () => start(`
       const fs = require('node:fs');
       const hf = await holdfast.open();
@@ -155,10 +175,61 @@ describe('locks between processes', () => {
     `, url);
     const workers = Array.from({ length: 8 }, worker);
     const done = await Promise.all(workers.map((child) => child.hear('done')));
-    assert.strictEqual(require('node:fs').readFileSync(file, 'utf8'), '800');
+    assert.strictEqual(fs.readFileSync(file, 'utf8'), '800');
     const inOrder = done.flatMap(({ fences }) => fences).sort(([a], [b]) => a - b);
     for (let i = 1; i < inOrder.length; i++) {
       assert.ok(inOrder[i][1] > inOrder[i - 1][1], 'fences follow the order of the writes');
     }
+  });
+});
+
+describe('a release without memory', () => {
+  endChildren();
+
+  // What the addon answers then, in a process that ends with it. The core's part is tested in C.
+  const without = (program) => start(`
+    const binding = require(${JSON.stringify(path.join(__dirname, '../lib/binding.js'))});
+    binding.release = () => binding.constants.RELEASE_NOMEM;
+    const hf = await holdfast.open();
+    ${program}
+    process.exit(0);
+  `, 'memory:');
+
+  it('says so, not that the lock was lost', async () => {
+    const child = without(`
+      const lock = await hf.lock('key');
+      const released = lock.release();
+      const { held } = lock;
+      const { code, key, message } = await released.then(() => ({}), (error) => error);
+      const found = { held, code, key, message, aborted: lock.signal.aborted };
+      try { lock.assertHeld(); } catch (error) { found.asserted = error.message; }
+      say('done', { ...found, again: await lock.release() });
+    `);
+    assert.deepStrictEqual(await child.hear('done'), {
+      event: 'done',
+      held: false,
+      code: 'HF_ENOMEM',
+      key: 'key',
+      message: 'out of memory while releasing the lock "key": it is no longer held, and its ' +
+        'lease ends by itself',
+      aborted: false,
+      asserted: 'lock "key" was released',
+      again: false,
+    });
+  });
+
+  it('does not mask the result of withLock, nor becomes an unhandled rejection', async () => {
+    const child = without(`
+      process.on('unhandledRejection', ({ message }) => say('unhandled', { message }));
+      hf.on('error', ({ code }) => say('problem', { code }));
+      (await hf.lock('dropped')).release();
+      say('done', { result: await hf.withLock('key', () => 42) });
+      await new Promise(setImmediate);
+    `);
+    assert.strictEqual((await child.hear('done')).result, 42);
+    await child.ended;
+    assert.deepStrictEqual(child.said, [
+      { event: 'problem', code: 'HF_ENOMEM' }, { event: 'done', result: 42 },
+    ]);
   });
 });

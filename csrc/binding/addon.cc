@@ -156,6 +156,7 @@ const Constant kConstants[] = {
     {"RELEASE_PENDING", kReleasePending},
     {"RELEASE_LOST", kReleaseLost},
     {"RELEASE_GONE", kReleaseGone},
+    {"RELEASE_NOMEM", kReleaseNoMemory},
     {"KEY_MAX", HF_KEY_MAX},
     {"NOTE_MAX", HF_NOTE_MAX},
     {"TTL_MIN", HF_TTL_MIN},

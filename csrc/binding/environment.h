@@ -57,7 +57,12 @@ enum RecordFlag : int32_t {
 enum LockFlag : uint32_t { kRenew = 1 };
 
 // What release() says.
-enum ReleaseOutcome : uint32_t { kReleasePending = 0, kReleaseLost = 1, kReleaseGone = 2 };
+enum ReleaseOutcome : uint32_t {
+    kReleasePending = 0,
+    kReleaseLost = 1,
+    kReleaseGone = 2,
+    kReleaseNoMemory = 3,
+};
 
 // One result on its way to JavaScript: 12 numbers of 32 bits, the last four read as two doubles.
 struct Record {

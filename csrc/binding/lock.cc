@@ -164,15 +164,18 @@ napi_value Extend(napi_env env, napi_callback_info info) {
 }
 
 // release(slot) -> RELEASE_PENDING: a result will come; RELEASE_LOST: it was lost, and nothing more
-// will come; RELEASE_GONE: it was lost, and the result that says so is on its way
+// will come; RELEASE_GONE: it was lost, and the result that says so is on its way; RELEASE_NOMEM: it
+// is given up, without memory to tell the store at once, and nothing more will come
 napi_value Release(napi_env env, napi_callback_info info) {
     const Arguments<1> args(env, info);
     LockHandle *handle = args.Handle<LockHandle>(0);
     uint32_t outcome = kReleaseGone;
     if (handle != nullptr) {
-        outcome = kReleasePending;
-        if (hf_lock_release(handle->lock, OnReleased, handle) != HF_OK) {
-            outcome = kReleaseLost;
+        const hf_code code = hf_lock_release(handle->lock, OnReleased, handle);
+        if (code == HF_OK) {
+            outcome = kReleasePending;
+        } else {
+            outcome = code == HF_ENOMEM ? kReleaseNoMemory : kReleaseLost;
             args.environment()->Retire(handle);
         }
     }

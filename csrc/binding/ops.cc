@@ -56,7 +56,7 @@ void FillRecord(Environment *environment, Record &record, const hf_op &op) {
     record.flags |= kPresent;
     if (op.entry.format == HF_BYTES) record.flags |= kIsBytes;
     record.first = static_cast<double>(op.entry.version);
-    if (op.verb == HF_GET) {
+    if (op.verb == HF_GET || op.refused == HF_REFUSED_BOUNDS) {
         environment->OpenScope();
         environment->Attach(record, ValueOf(environment->env(), op.out, op.entry.format));
     }
