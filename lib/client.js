@@ -35,6 +35,23 @@ class Call {
   }
 }
 
+// What the contract names and this version does not have yet.
+const LATER = /^(rediss?|postgres(?:ql)?):/i;
+
+// Why there is no client for `url`.
+function openFailure(url, failure) {
+  const [code, text] = failure;
+  if (code === 'HF_EINVAL') {
+    return new RangeError(`url: ${text.replace(/^the URL (is not valid: )?/, '')}`);
+  }
+  const later = LATER.exec(url);
+  if (code !== 'HF_ENOTSUP' || later === null) return fromNative(failure);
+  return fromNative(failure, {
+    message: `url: stores on "${later[1].toLowerCase()}:" come with a later version; ` +
+      'this one has "sqlite:" and "memory:"',
+  });
+}
+
 const clients = new Set();
 
 function onGeneral(event, result) {
@@ -56,8 +73,7 @@ class Client {
     const failure = binding.openClient(this.slot, url);
     if (failure !== null) {
       slots.give(this.slot);
-      if (failure[0] === 'HF_EINVAL') throw new RangeError(`url: ${failure[1]}`);
-      throw fromNative(failure);
+      throw openFailure(url, failure);
     }
     if (clients.size === 0) {
       slots.setGeneral(onGeneral);

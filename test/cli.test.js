@@ -122,7 +122,7 @@ describe('the command line', () => {
 
     it('is a URL or a key that the library refuses', async () => {
       for (const name of ['ping', 'prove']) {
-        await assertUsage([name, 'nowhere'], /the URL is not valid/);
+        await assertUsage([name, 'nowhere'], /for a file write "sqlite:/);
         await assertUsage([name, 'ftp://example.org'], /there is no store for "ftp:"/);
         await assertUsage([name, 'sqlite:x?colour=red'], /has no parameter/);
       }

@@ -62,7 +62,10 @@ static bool decode(hf_slice *s, const char **why) {
 static bool parse_scheme(hf__url *url, hf_slice *rest, const char **why) {
     size_t end = find(*rest, ':');
 
-    if (end == rest->len) return fail(why, "it has no scheme such as \"sqlite:\"");
+    if (end == rest->len)
+        return fail(why, "for a file write \"sqlite:/tmp/x.db\", in memory is \"memory:\"");
+    if (rest->len == 8 && memcmp(rest->data, ":memory:", 8) == 0)
+        return fail(why, "in memory is \"memory:\"");
     if (end == 0 || !is_alpha(rest->data[0])) return fail(why, "its scheme is not a name");
     for (size_t i = 0; i < end; i++) {
         char c = rest->data[i];

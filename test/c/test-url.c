@@ -156,6 +156,26 @@ TEST(url_refused) {
     }
 }
 
+/* Whoever passes a path, or SQLite's own word, is told what to write. */
+TEST(url_hints) {
+    static const struct {
+        const char *text, *why;
+    } table[] = {
+        {"", "for a file write \"sqlite:/tmp/x.db\", in memory is \"memory:\""},
+        {"./file.db", "for a file write \"sqlite:/tmp/x.db\", in memory is \"memory:\""},
+        {":memory:", "in memory is \"memory:\""},
+        {"://x", "its scheme is not a name"},
+    };
+
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        const char *why;
+        hf__url url;
+
+        CHECK(!parse(&url, table[i].text, &why));
+        CHECK_STR(why, table[i].why);
+    }
+}
+
 TEST(url_params) {
     const char *why;
     hf__url url;
