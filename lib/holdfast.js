@@ -1,6 +1,7 @@
 'use strict';
 
 const { EventEmitter } = require('node:events');
+const { inspect } = require('node:util');
 
 const binding = require('./binding');
 const { Client } = require('./client');
@@ -11,7 +12,7 @@ const { KV } = require('./kv');
 const { acquireLock, lockPlan, lossOf, releaseQuietly } = require('./lock');
 const { IDEMPOTENT_OPTIONS, forgetRecord, oncePlan, readRecord, runOnce } = require('./once');
 const {
-  checkFunction, checkKey, checkLockKey, checkOptions, typeName,
+  checkFunction, checkKey, checkLockKey, checkOptions, isPromise, typeName,
 } = require('./validate');
 
 const { OP_EXACT } = binding.constants;
@@ -134,7 +135,7 @@ class Holdfast extends EventEmitter {
    * @throws {LockTimeoutError} as lock() does, and its other errors
    */
   async withLock(key, options, fn) {
-    const [given, run] = optionsAndFunction(options, fn);
+    const [given, run] = optionsAndFunction('withLock', options, fn);
     checkLockKey(key);
     const lock = await acquireLock(this.#client, key, lockPlan(given, false));
     let result;
@@ -201,7 +202,7 @@ class Holdfast extends EventEmitter {
    *   `result`, if the result cannot be kept: `fn` has run then and will not run again
    */
   async once(key, options, fn) {
-    const [given, run] = optionsAndFunction(options, fn);
+    const [given, run] = optionsAndFunction('once', options, fn);
     checkKey(key);
     const plan = oncePlan(given);
     const outcome = await runOnce(this.#client, key, plan, run);
@@ -220,10 +221,10 @@ class Holdfast extends EventEmitter {
    */
   idempotent(fn, options) {
     checkFunction(fn);
-    const plan = oncePlan(options ?? null, IDEMPOTENT_OPTIONS);
-    checkFunction(options.key, 'options.key');
+    const plan = oncePlan(options, IDEMPOTENT_OPTIONS);
+    const keyOf = options?.key;
+    checkFunction(keyOf, 'options.key');
     const client = this.#client;
-    const keyOf = options.key;
     return async function idempotent(...args) {
       const key = keyOf.apply(this, args);
       checkKey(key, 'the result of options.key');
@@ -302,6 +303,13 @@ class Holdfast extends EventEmitter {
     await this.#client.close(timeout);
   }
 
+  /** What `console.log` shows: not the URL, which may hold a password. */
+  [inspect.custom](depth, options) {
+    if (depth < 0) return '[Holdfast]';
+    const { store, closed } = this.#client;
+    return `Holdfast ${inspect({ store, closed }, options)}`;
+  }
+
   /** Closes it, for `await using`. */
   async [Symbol.asyncDispose]() {
     await this.close();
@@ -313,12 +321,16 @@ class Holdfast extends EventEmitter {
 }
 
 // The two ways to call: (key, fn) and (key, options, fn).
-function optionsAndFunction(options, fn) {
-  const [given, run] = fn === undefined && typeof options === 'function'
-    ? [undefined, options]
-    : [options, fn];
-  checkFunction(run);
-  return [given, run];
+function optionsAndFunction(method, options, fn) {
+  if (fn === undefined && (typeof options === 'function' || isPromise(options))) {
+    checkFunction(options);
+    return [undefined, options];
+  }
+  if (typeof options === 'function') {
+    throw new TypeError(`fn comes last: ${method}(key, options, fn)`);
+  }
+  checkFunction(fn);
+  return [options, fn];
 }
 
 /**

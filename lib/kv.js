@@ -10,7 +10,9 @@ const {
 } = require('./errors');
 const { Lock } = require('./lock');
 const { Run } = require('./once');
-const { checkFunction, checkInteger, checkKey, checkOptions, typeName } = require('./validate');
+const {
+  checkFunction, checkInteger, checkKey, checkOptions, isPromise, readCondition, typeName,
+} = require('./validate');
 const { decode, encode } = require('./value');
 
 const {
@@ -19,6 +21,9 @@ const {
   REFUSED_FENCE_KEY, REFUSED_PRESENT, REFUSED_TYPE, REFUSED_VERSION, VALUE_MAX,
 } = binding.constants;
 
+const INT_MIN = Number.MIN_SAFE_INTEGER;
+const INT_MAX = Number.MAX_SAFE_INTEGER;
+const READ_AGAIN = 'read it again, or use kv.update';
 const KEPT = { min: 1, infinite: true };
 const RETRIES = 30;
 const RETRIES_MAX = 10000;
@@ -32,23 +37,35 @@ const INCREMENT_OPTIONS = new Set(['min', 'max', 'initial', 'fence']);
 const DELETE_OPTIONS = new Set(['version', 'fence']);
 const NONE = Object.freeze({});
 const NO_FENCE = Object.freeze({ key: '', fence: 0 });
+const FENCE = 'options.fence';
+
+// { key, fence } of a lock, maybe of another process.
+function fenceOfPair({ key, fence }) {
+  checkKey(key, `${FENCE}.key`);
+  if (fence === undefined) {
+    throw new TypeError(`${FENCE}.fence must be a number; got undefined: await the lock first`);
+  }
+  if (fence === null) {
+    throw new TypeError(
+      `${FENCE}.fence must be a number; got null: a lock without a fence guards no write`,
+    );
+  }
+  checkInteger(fence, `${FENCE}.fence`, 1);
+  return { key, fence };
+}
 
 /** Reads the option `fence`: an exclusive Lock of one key, or { key, fence } of one. */
-function fenceOf(fence) {
+function fenceOf(options) {
+  const fence = readCondition(options, 'fence', 'await the lock first');
   if (fence === undefined) return NO_FENCE;
-  const name = 'options.fence';
+  if (isPromise(fence)) throw new TypeError(`${FENCE} is a Promise: await the lock first`);
   if (typeof fence !== 'object' || fence === null || Array.isArray(fence) || fence instanceof Run) {
-    const got = fence instanceof Run ? 'a Run' : typeName(fence);
-    throw new TypeError(`${name} must be a Lock or { key, fence }; got ${got}`);
+    const got = fence instanceof Run ? 'a Run, which guards no write' : typeName(fence);
+    throw new TypeError(`${FENCE} must be a Lock or { key, fence }; got ${got}`);
   }
-  if (fence instanceof Lock) {
-    if (fence.fence === null) throw new TypeError(`${name} is a Lock without a fence`);
-    return { key: fence.keys[0], fence: fence.fence };
-  }
-  const { key, fence: number } = fence;
-  checkKey(key, `${name}.key`);
-  checkInteger(number, `${name}.fence`, 1);
-  return { key, fence: number };
+  if (!(fence instanceof Lock)) return fenceOfPair(fence);
+  if (fence.fence === null) throw new TypeError(`${FENCE} is a Lock without a fence`);
+  return { key: fence.keys[0], fence: fence.fence };
 }
 
 // The core's word for "for ever" is 0.
@@ -58,7 +75,8 @@ function ttlOf(ttl) {
   return time === Infinity ? 0 : time;
 }
 
-function versionOf(version) {
+function versionOf(options) {
+  const version = readCondition(options, 'version', 'read the value first');
   if (version !== undefined) checkInteger(version, 'options.version', 1);
   return version;
 }
@@ -68,31 +86,50 @@ function boundOf(value, name) {
   return value;
 }
 
-/** Why the store refused a write. */
-function refusal(key, result) {
+function versionConflict(key, asked, present, hint) {
+  const state = present === null
+    ? `does not exist: it has no version ${asked}`
+    : `has version ${present}, not ${asked}`;
+  return new ConflictError(`${quote(key)} ${state}: ${hint}`, { key, version: present });
+}
+
+function staleFence(key, fence, newest) {
+  const message = `${quote(key)} was written under fence ${newest} of the lock ` +
+    `${quote(fence.key)}, and this write comes with ${fence.fence}: ` +
+    'this lock was lost: stop writing';
+  return new StaleFenceError(message, { key, fence: newest });
+}
+
+// The sum may lie beyond what a number can tell.
+function outOfBounds(key, { by, initial, min, max }, present) {
+  const sum = BigInt(present ?? initial) + BigInt(by);
+  const bound = sum < min ? `min ${min}` : `max ${max}`;
+  return new BoundsError(`${quote(key)} would become ${sum} (${bound})`, { key });
+}
+
+/** Why the store refused a write; `asked` is what the write was made with. */
+function refusal(key, asked, { flags, first, second, extra }) {
   const shown = quote(key);
-  const present = (result.flags & RECORD_PRESENT) !== 0;
-  const details = { key, version: present ? result.first : null };
-  switch (result.flags >> RECORD_REFUSAL_SHIFT) {
+  const present = (flags & RECORD_PRESENT) !== 0 ? first : null;
+  switch (flags >> RECORD_REFUSAL_SHIFT) {
     case REFUSED_PRESENT:
-      return new ConflictError(`value ${shown} exists`, details);
+      return new ConflictError(`${shown} exists, with version ${present}`, {
+        key, version: present,
+      });
     case REFUSED_VERSION:
-      return new ConflictError(
-        present ? `value ${shown} has version ${result.first}` : `value ${shown} does not exist`,
-        details,
-      );
+      return versionConflict(key, asked.version, present, asked.hint);
     case REFUSED_FENCE_KEY:
-      return new ConflictError(`value ${shown} is guarded by another lock key`, {
-        ...details, retryable: false,
-      });
+      return new ConflictError(
+        `${shown} is guarded by another lock key than ${quote(asked.fence.key)}: ` +
+        'use the lock that guarded its last write',
+        { key, version: present, retryable: false },
+      );
     case REFUSED_FENCE:
-      return new StaleFenceError(`value ${shown} was written under a newer fence`, {
-        key, fence: result.second === 0 ? null : result.second,
-      });
+      return staleFence(key, asked.fence, second);
     case REFUSED_BOUNDS:
-      return new BoundsError(`value ${shown} would leave its bounds`, { key });
+      return outOfBounds(key, asked, present === null ? null : extra);
     case REFUSED_TYPE:
-      return new HoldfastError('HF_ETYPE', `value ${shown} is no whole number`, { key });
+      return new HoldfastError('HF_ETYPE', `${shown} is no whole number`, { key });
     default:
       return new HoldfastError('HF_EPROTO', undefined, { key });
   }
@@ -102,11 +139,39 @@ function applied(result) {
   return (result.flags & RECORD_YES) !== 0;
 }
 
-function versionRead(key) {
+function versionRead(key, asked) {
   return (result) => {
-    if (!applied(result)) throw refusal(key, result);
+    if (!applied(result)) throw refusal(key, asked, result);
     return result.first;
   };
+}
+
+function checkBy(by) {
+  if (typeof by === 'object' && by !== null) {
+    throw new TypeError(
+      `by must be a number; got ${typeName(by)}: options come third, increment(key, by, options)`,
+    );
+  }
+  checkInteger(by, 'by');
+}
+
+// What update() is to write in place of `present`, which may be null.
+async function make(fn, present) {
+  const value = await fn(present === null ? undefined : present.value);
+  const name = 'the result of fn';
+  if (value === undefined) {
+    throw new TypeError(
+      `${name} must be JSON or a Buffer; got undefined: return the new value from fn`,
+    );
+  }
+  return { value, encoded: encode(value, name, VALUE_MAX) };
+}
+
+function keptChanging(key, retries, cause) {
+  const times = retries === 1 ? '1 retry' : `${retries} retries`;
+  return new ConflictError(`${quote(key)} kept changing: gave up after ${times}`, {
+    key, version: cause.version, cause,
+  });
 }
 
 /** Values that change only when their condition holds. */
@@ -138,7 +203,8 @@ class KV {
    * @param {object} [options]
    * @param {number | string} [options.ttl] from 1 ms: when it expires; by default never
    * @param {Lock | { key: string, fence: number }} [options.fence] refuses the write if a newer
-   *   fence of that lock key has been seen, and remembers this one
+   *   fence of that lock key has been seen, and remembers this one. Not undefined: that is a
+   *   TypeError, since it would guard nothing
    * @returns {Promise<number>} its version
    * @throws {ConflictError} if there is one, or it is guarded by another lock key
    * @throws {StaleFenceError} if a newer fence has been seen
@@ -147,9 +213,8 @@ class KV {
     checkKey(key);
     const encoded = encode(value, 'value', VALUE_MAX);
     checkOptions(options, CREATE_OPTIONS);
-    const { ttl, fence } = options;
-    const plan = { ttl: ttlOf(ttl), fence: fenceOf(fence) };
-    return this.#put('create', key, encoded, IF_ABSENT, 0, 0, plan);
+    const asked = { ttl: ttlOf(options.ttl), fence: fenceOf(options) };
+    return this.#put('create', key, encoded, IF_ABSENT, 0, asked);
   }
 
   /**
@@ -158,7 +223,8 @@ class KV {
    * @param {string} key 1 to 1,024 bytes of UTF-8 without NUL
    * @param {unknown} value JSON or a Uint8Array, at most 1 MiB
    * @param {object} [options]
-   * @param {number} [options.version] writes only if this is the present version
+   * @param {number} [options.version] writes only if this is the present version. Not
+   *   undefined: that is a TypeError, since it would check nothing
    * @param {Lock | { key: string, fence: number }} [options.fence] as for create()
    * @param {number | string} [options.ttl] from 1 ms: when it expires; without it never, whatever
    *   was set before
@@ -172,11 +238,10 @@ class KV {
     checkKey(key);
     const encoded = encode(value, 'value', VALUE_MAX);
     checkOptions(options, PUT_OPTIONS);
-    const { ttl, fence } = options;
-    const version = versionOf(options.version);
-    const plan = { ttl: ttlOf(ttl), fence: fenceOf(fence) };
-    if (version === undefined) return this.#put('put', key, encoded, IF_ANY, 0, 0, plan);
-    return this.#put('put', key, encoded, IF_VERSION, version, 0, plan);
+    const version = versionOf(options);
+    const condition = version === undefined ? IF_ANY : IF_VERSION;
+    const asked = { version, ttl: ttlOf(options.ttl), fence: fenceOf(options), hint: READ_AGAIN };
+    return this.#put('put', key, encoded, condition, 0, asked);
   }
 
   /**
@@ -192,23 +257,28 @@ class KV {
    * @param {number | string} [options.ttl] from 1 ms, or Infinity; by default the value's time
    *   stays
    * @returns {Promise<{ value: unknown, version: number }>} the new value
-   * @throws {ConflictError} if other writes came between each time
+   * @throws {ConflictError} if other writes came between each time, or it is guarded by another
+   *   lock key
+   * @throws {TypeError} if `fn` returns undefined, or what cannot be stored
    * @throws {StaleFenceError} if a newer fence has been seen
    */
   async update(key, fn, options = NONE) {
     checkKey(key);
     checkFunction(fn);
     checkOptions(options, UPDATE_OPTIONS);
-    const { retries = RETRIES, ttl, fence } = options;
+    const { retries = RETRIES, ttl } = options;
     checkInteger(retries, 'options.retries', 0, RETRIES_MAX);
-    const plan = { ttl: ttlOf(ttl), fence: fenceOf(fence) };
+    const asked = { ttl: ttlOf(ttl), fence: fenceOf(options), hint: READ_AGAIN };
     const flags = ttl === undefined ? OP_KEEP_TTL : 0;
     for (let attempt = 0; ; attempt++) {
+      const present = await this.#get(key);
+      const { value, encoded } = await make(fn, present);
       try {
-        return await this.#updateOnce(key, fn, flags, plan);
+        const version = await this.#replace(key, encoded, present, flags, asked);
+        return { value, version };
       } catch (error) {
-        const again = error instanceof ConflictError && error.retryable && error.key === key;
-        if (!again || attempt >= retries) throw error;
+        if (!(error instanceof ConflictError && error.retryable)) throw error;
+        if (attempt >= retries) throw keptChanging(key, retries, error);
       }
       await sleep(Math.random() * Math.min(PAUSE_MAX_MS, 2 ** Math.min(attempt, 10)));
     }
@@ -227,12 +297,13 @@ class KV {
    * @param {Lock | { key: string, fence: number }} [options.fence] as for create()
    * @returns {Promise<number>} the new number
    * @throws {BoundsError} if it would leave its bounds; nothing is changed then
+   * @throws {ConflictError} if it is guarded by another lock key
    * @throws {HoldfastError} HF_ETYPE if the value is no whole number
    * @throws {StaleFenceError} if a newer fence has been seen
    */
   async increment(key, by = 1, options = NONE) {
     checkKey(key);
-    checkInteger(by, 'by');
+    checkBy(by);
     checkOptions(options, INCREMENT_OPTIONS);
     const min = boundOf(options.min, 'options.min');
     const max = boundOf(options.max, 'options.max');
@@ -240,14 +311,16 @@ class KV {
     if (min !== undefined && max !== undefined && min > max) {
       throw new RangeError(`options.min must be at most options.max; got ${min} and ${max}`);
     }
-    const fence = fenceOf(options.fence);
-    const flags = (min === undefined ? 0 : OP_HAS_MIN) | (max === undefined ? 0 : OP_HAS_MAX);
+    const fence = fenceOf(options);
+    const flags = OP_WANT_ENTRY |
+      (min === undefined ? 0 : OP_HAS_MIN) | (max === undefined ? 0 : OP_HAS_MAX);
+    const asked = { by, initial, min: min ?? INT_MIN, max: max ?? INT_MAX, fence };
     return this.#client.call(
       (client, slot) => binding.add(
         client, slot, key, by, initial, min ?? 0, max ?? 0, flags, fence.key, fence.fence,
       ),
       this.#told('increment', key, (result) => {
-        if (!applied(result)) throw refusal(key, result);
+        if (!applied(result)) throw refusal(key, asked, result);
         return result.second;
       }),
     );
@@ -258,7 +331,8 @@ class KV {
    *
    * @param {string} key 1 to 1,024 bytes of UTF-8 without NUL
    * @param {object} [options]
-   * @param {number} [options.version] deletes only if this is the present version
+   * @param {number} [options.version] deletes only if this is the present version. Not
+   *   undefined, as for put()
    * @param {Lock | { key: string, fence: number }} [options.fence] as for create()
    * @returns {Promise<boolean>} false where there was none
    * @throws {ConflictError} if it has another version, or is guarded by another lock key
@@ -267,8 +341,9 @@ class KV {
   async delete(key, options = NONE) {
     checkKey(key);
     checkOptions(options, DELETE_OPTIONS);
-    const version = versionOf(options.version);
-    const fence = fenceOf(options.fence);
+    const version = versionOf(options);
+    const fence = fenceOf(options);
+    const asked = { version, fence, hint: 'read it again' };
     const condition = version === undefined ? IF_ANY : IF_VERSION;
     return this.#client.call(
       (client, slot) => binding.del(
@@ -278,7 +353,7 @@ class KV {
         if (applied(result)) return true;
         const absent = (result.flags & RECORD_PRESENT) === 0;
         if (absent && result.flags >> RECORD_REFUSAL_SHIFT === REFUSED_VERSION) return false;
-        throw refusal(key, result);
+        throw refusal(key, asked, result);
       }),
     );
   }
@@ -293,25 +368,22 @@ class KV {
     );
   }
 
-  #put(event, key, { data, isBytes }, condition, version, flags, { ttl, fence }) {
+  #put(event, key, { data, isBytes }, condition, flags, asked) {
+    const { version = 0, ttl, fence } = asked;
     return this.#client.call(
       (client, slot) => binding.put(
         client, slot, key, data, isBytes, condition, version, ttl, flags | OP_WANT_ENTRY,
         fence.key, fence.fence,
       ),
-      this.#told(event, key, versionRead(key)),
+      this.#told(event, key, versionRead(key, asked)),
     );
   }
 
-  async #updateOnce(key, fn, flags, plan) {
-    const present = await this.#get(key);
-    const value = await fn(present === null ? undefined : present.value);
-    const encoded = encode(value, 'the result of fn', VALUE_MAX);
-    const condition = present === null ? IF_ABSENT : IF_VERSION;
-    const version = await this.#put(
-      'update', key, encoded, condition, present === null ? 0 : present.version, flags, plan,
-    );
-    return { value, version };
+  // Writes for update() only over what `present` is, or where there was nothing.
+  #replace(key, encoded, present, flags, asked) {
+    if (present === null) return this.#put('update', key, encoded, IF_ABSENT, flags, asked);
+    const { version } = present;
+    return this.#put('update', key, encoded, IF_VERSION, flags, { ...asked, version });
   }
 
   // Reads a result with `read`, and publishes it where somebody subscribes.

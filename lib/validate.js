@@ -8,6 +8,10 @@ const { KEY_MAX, NOTE_MAX } = require('./binding').constants;
 // No UTF-16 string this short can be longer than KEY_MAX in UTF-8.
 const SURELY_SHORT = Math.floor(KEY_MAX / 3);
 
+function isPromise(value) {
+  return typeof value === 'object' && value !== null && typeof value.then === 'function';
+}
+
 function typeName(value) {
   if (value === null) return 'null';
   return Array.isArray(value) ? 'an array' : typeof value;
@@ -86,7 +90,22 @@ function checkOptions(options, known, name = 'options') {
   }
 }
 
+/**
+ * The condition `options[name]`. One that is there and undefined would guard nothing, and whoever
+ * wrote it believes that it does.
+ */
+function readCondition(options, name, hint) {
+  const value = options[name];
+  if (value !== undefined || !(name in options)) return value;
+  throw new TypeError(`options.${name} is undefined: ${hint}, or leave the option out`);
+}
+
 function checkFunction(fn, name = 'fn') {
+  if (isPromise(fn)) {
+    throw new TypeError(
+      `${name} is a Promise: pass the function itself, not the promise that calling it gave`,
+    );
+  }
   if (typeof fn !== 'function') throw wrongType(name, 'a function', fn);
 }
 
@@ -132,12 +151,14 @@ module.exports = {
   checkKey,
   checkLockKey,
   checkOptions,
+  readCondition,
   checkFunction,
   checkBoolean,
   checkSignal,
   checkInteger,
   checkNote,
   checkChoice,
+  isPromise,
   typeName,
   wrongType,
 };

@@ -4,25 +4,56 @@
 
 const { createHash } = require('node:crypto');
 const { HoldfastError } = require('./errors');
-const { typeName } = require('./validate');
+const { isPromise, typeName } = require('./validate');
 const { RECORD_IS_BYTES } = require('./binding').constants;
 
-// What JSON cannot tell apart from null must not be stored as if it could.
-function refuseNonFinite(name) {
-  return (_key, value) => {
-    if (typeof value === 'number' && !Number.isFinite(value)) {
-      throw new RangeError(`${name} must not contain ${value}: JSON has no such number`);
-    }
-    return value;
-  };
+// What JSON unwraps, though it has no members.
+const WRAPPERS = [Number, String, Boolean, BigInt];
+
+// Of any realm.
+function isPlain(object) {
+  const prototype = Object.getPrototypeOf(object);
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
+}
+
+// A Map, a Promise, an instance with nothing but private fields: JSON would make {} of it. Of an
+// Error it would keep anything but the message.
+function isLostInJson(value) {
+  if (typeof value !== 'object' || value === null) return false;
+  if (value instanceof Error) return true;
+  if (Array.isArray(value) || isPlain(value) || Object.keys(value).length > 0) return false;
+  return !WRAPPERS.some((Class) => value instanceof Class);
+}
+
+function nameOf(object) {
+  const name = object.constructor?.name;
+  return typeof name === 'string' && name !== '' ? name.slice(0, 64) : 'a class without a name';
+}
+
+/** The error that `value`, a part of what is called `name`, must not be stored for; or null. */
+function lossOf(value, name) {
+  if (typeof value === 'number' && !Number.isFinite(value)) {
+    return new RangeError(`${name} must not contain ${value}: JSON has no such number`);
+  }
+  if (!isLostInJson(value)) return null;
+  const hint = isPromise(value) ? 'await it first' : 'JSON would not keep what is in it';
+  return new TypeError(
+    `${name} must not be or contain an instance of ${nameOf(value)}: ${hint}`,
+  );
 }
 
 function toJson(value, name) {
   let text;
+  let loss = null;
   try {
-    text = JSON.stringify(value, refuseNonFinite(name));
+    // What JSON drops without a word must not be stored as if it were kept.
+    text = JSON.stringify(value, (_key, part) => {
+      loss = lossOf(part, name);
+      if (loss !== null) throw loss;
+      return part;
+    });
   } catch (error) {
-    if (error instanceof RangeError) throw error;
+    if (loss !== null || error instanceof RangeError) throw error;
     throw new TypeError(`${name} must be JSON or a Buffer: ${error?.message}`, { cause: error });
   }
   if (text === undefined) {
@@ -36,7 +67,7 @@ function toJson(value, name) {
  * @param {string} name of the argument, for errors
  * @param {number} max bytes
  * @returns {{ data: string | Uint8Array, isBytes: 0 | 1 }}
- * @throws {TypeError} if it is neither
+ * @throws {TypeError} if it is neither, or contains what JSON would silently empty, such as a Map
  * @throws {RangeError} if it is too large (with code HF_ETOOBIG), or contains NaN or an infinite
  *   number
  */

@@ -8,11 +8,15 @@ const { open } = require('..');
 
 const NO_STRING = [undefined, null, 0, 5n, true, {}, [], Symbol('x'), () => {}, new Date(0)];
 const NO_KEY = ['', 'a\0b', '\ud800', 'x'.repeat(1025), 'ä'.repeat(513)];
-const NO_FUNCTION = [undefined, null, 5, 'fn', {}, []];
+const NO_FUNCTION = [undefined, null, 5, 'fn', {}, [], Promise.resolve()];
 const NO_OBJECT = [null, 5, 'x', true, [], 5n];
 const NO_DURATION = [null, {}, true, 5n, [], Symbol('x')];
 const NO_TIME = [NaN, -1, -Infinity, 'soon', '', '-5s'];
 const NO_NUMBER = [null, '5', {}, true, 5n, []];
+// What JSON would silently make {} of, or, of an Error, keep anything but the message.
+const EMPTIED = [new Map([[1, 2]]), new Set([1]), /x/, new WeakMap(), new ArrayBuffer(5),
+  Promise.resolve(5), new Error('x'), Object.assign(new Error('x'), { code: 'E' }),
+  new (class Money { #cents = 5; get cents() { return this.#cents; } })()];
 const NO_INTEGER = [NaN, Infinity, 1.5, 2 ** 53, -(2 ** 53)];
 
 const wrong = (values) => ({ values, type: 'TypeError' });
@@ -28,17 +32,21 @@ function table(hf) {
   const options = (call) => [call, wrong(NO_OBJECT)];
   const time = (call, ...times) => [call, wrong(NO_DURATION), outside([...NO_TIME, ...times])];
   const value = (call) => [
-    call, wrong([undefined, fn, Symbol('x'), 5n, cyclic, { a: 5n }]),
+    call, wrong([undefined, fn, Symbol('x'), 5n, cyclic, { a: 5n }, ...EMPTIED,
+      ...EMPTIED.map((it) => ({ deep: [it] }))]),
     outside([NaN, [Infinity], 'x'.repeat((1 << 20) + 1), Buffer.alloc((1 << 20) + 1)]),
   ];
   const fence = (call) => [
-    call, wrong([null, 5, 'x', true, [], {}, { key: 'a' }, { key: 5, fence: 5 },
-      { key: 'a', fence: '5' }]),
+    call, wrong([undefined, null, 5, 'x', true, [], {}, { key: 'a' }, { key: 5, fence: 5 },
+      { key: 'a', fence: '5' }, { key: 'a', fence: null }, { key: 'a', fence: undefined },
+      Promise.resolve({ key: 'a', fence: 5 })]),
     outside([{ key: '', fence: 5 }, { key: 'a', fence: 0 }, { key: 'a', fence: 1.5 },
       { key: 'a', fence: -1 }]),
   ];
   const integer = (call) => [call, wrong(NO_NUMBER), outside(NO_INTEGER)];
-  const version = (call) => [call, wrong(NO_NUMBER), outside([...NO_INTEGER, 0, -1])];
+  const version = (call) => [
+    call, wrong([undefined, ...NO_NUMBER]), outside([...NO_INTEGER, 0, -1]),
+  ];
   const text = (call, ...bad) => [call, wrong([null, 5, {}, true]), outside(bad)];
   const flag = (call) => [call, wrong([null, 0, 1, 'true', {}])];
   const signal = (call) => [call, wrong([null, {}, 'x', new AbortController(), fn])];
@@ -64,7 +72,7 @@ function table(hf) {
     'options.onCrash': text((onCrash) => call({ onCrash }), '', 'ignore', 'Retry'),
     'options.keepErrors': flag((keepErrors) => call({ keepErrors })),
     'options.fingerprint': [(fingerprint) => call({ fingerprint }),
-      wrong([fn, Symbol('x'), 5n, cyclic]), outside([NaN])],
+      wrong([fn, Symbol('x'), 5n, cyclic, ...EMPTIED]), outside([NaN])],
     'options.signal': signal((it) => call({ signal: it })),
     maxHold: [(maxHold) => call({ maxHold }), wrong([5])],
   });
@@ -131,7 +139,9 @@ function table(hf) {
     'kv.update': {
       key: key((bad) => kv.update(bad, fn)),
       fn: [(bad) => kv.update('a', bad), wrong(NO_FUNCTION)],
-      'the result of fn': value((bad) => kv.update('a', () => bad)),
+      // In a list, since a promise that it returns is awaited.
+      'the result of fn': value((bad) =>
+        kv.update('a', () => (bad instanceof Promise ? [bad] : bad))),
       options: options((bad) => kv.update('a', fn, bad)),
       'options.retries': [(retries) => kv.update('a', fn, { retries }), wrong(NO_NUMBER),
         outside([...NO_INTEGER, -1, 10001])],

@@ -51,7 +51,10 @@ export interface Lock extends AsyncDisposable {
   assertHeld(): void;
   /** Sets the lease to `ttl` from now, and later renewals too. @throws {LockLostError} */
   extend(ttl?: Duration): Promise<void>;
-  /** Resolves with false if the lease was lost, or was released before. */
+  /**
+   * Resolves with false if the lease was lost, or was released before. Rejects if the store could
+   * not be told: the lease then ends by itself.
+   */
   release(): Promise<boolean>;
   [Symbol.asyncDispose](): Promise<void>;
 }
@@ -159,13 +162,15 @@ export interface Versioned<T> {
 export interface CreateOptions {
   /** When it expires: from 1 ms, or Infinity, which is the default. */
   ttl?: Duration | undefined;
-  fence?: FenceLike | undefined;
+  /** Refused where a newer fence has been seen. Not undefined: that would guard nothing. */
+  fence?: FenceLike;
 }
 
 export interface PutOptions {
-  /** Write only if this is the present version. */
-  version?: number | undefined;
-  fence?: FenceLike | undefined;
+  /** Write only if this is the present version. Not undefined: that would check nothing. */
+  version?: number;
+  /** Refused where a newer fence has been seen. Not undefined: that would guard nothing. */
+  fence?: FenceLike;
   /** When it expires: from 1 ms. Without it never, whatever was set before. */
   ttl?: Duration | undefined;
 }
@@ -173,7 +178,8 @@ export interface PutOptions {
 export interface UpdateOptions {
   /** How often it is done again at most where other writes come between: 0 to 10,000. Default 30. */
   retries?: number | undefined;
-  fence?: FenceLike | undefined;
+  /** Refused where a newer fence has been seen. Not undefined: that would guard nothing. */
+  fence?: FenceLike;
   /** From 1 ms, or Infinity; by default the value's time stays. */
   ttl?: Duration | undefined;
 }
@@ -183,13 +189,15 @@ export interface IncrementOptions {
   max?: number | undefined;
   /** What is added to where there is no value. Default 0. */
   initial?: number | undefined;
-  fence?: FenceLike | undefined;
+  /** Refused where a newer fence has been seen. Not undefined: that would guard nothing. */
+  fence?: FenceLike;
 }
 
 export interface DeleteOptions {
-  /** Delete only if this is the present version. */
-  version?: number | undefined;
-  fence?: FenceLike | undefined;
+  /** Delete only if this is the present version. Not undefined: that would check nothing. */
+  version?: number;
+  /** Refused where a newer fence has been seen. Not undefined: that would guard nothing. */
+  fence?: FenceLike;
 }
 
 /** Values that change only when their condition holds. */

@@ -118,6 +118,18 @@ export async function values(lock: Lock, run: Run) {
   expectTypeOf<Fence>().toExtend<FenceLike>();
   // @ts-expect-error a version is a number
   await hf.kv.put('key', 1, { version: '1' });
+  // @ts-expect-error a version that is undefined would check nothing
+  await hf.kv.put('key', 1, { version: undefined });
+  // @ts-expect-error a fence that is undefined would guard nothing
+  await hf.kv.put('key', 1, { fence: undefined });
+  // @ts-expect-error likewise
+  await hf.kv.increment('key', 1, { fence: undefined });
+  // @ts-expect-error await the lock first
+  await hf.kv.put('key', 1, { fence: hf.lock('lock') });
+  // @ts-expect-error a store may give no fence
+  await hf.kv.put('key', 1, { fence: { key: 'lock', fence: lock.fence } });
+  // What is no condition may be undefined.
+  await hf.kv.put('key', 1, { ttl: undefined });
   expectTypeOf(run.fence).toBeNumber();
 }
 
