@@ -167,7 +167,7 @@ class Run {
       );
       if (failure !== null) {
         slots.give(this.#slot);
-        reject(fromNative(failure, { key: this.#key }));
+        reject(this.#failed(failure));
       } else if (signal !== undefined) {
         this.#onAbort = () => this.#giveUp();
         aborts.listen(signal, this.#onAbort);
@@ -188,7 +188,7 @@ class Run {
     } else if (event === EVENT_LOST) {
       this.#onLost(result);
     } else if ((result.flags & RECORD_FAILED) !== 0) {
-      this.#reject(fromNative(result.extra, { key: this.#key }));
+      this.#reject(this.#failed(result.extra));
     } else {
       this.#resolve();
     }
@@ -266,7 +266,9 @@ class Run {
       this.#resolve = resolve;
       this.#reject = reject;
       const failure = binding.finish(this.#slot, data, isBytes, isError ? 1 : 0);
-      if (failure !== null) reject(fromNative(failure, { key: this.#key }));
+      if (failure === null) return;
+      // That it is lost the core says; why, it has said before.
+      reject(failure[0] === 'HF_ELOST' ? this.#lossError() : this.#failed(failure));
     }).then(() => {
       if (telemetry.once.hasSubscribers) this.#publish('finished', { isError });
     });
@@ -291,6 +293,10 @@ class Run {
     renewals.remove(this.#token0, this.#token1);
     binding.freeRun(this.#slot);
     slots.give(this.#slot);
+  }
+
+  #failed(raw) {
+    return fromNative(raw, { key: this.#key });
   }
 
   #lossError() {

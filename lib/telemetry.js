@@ -12,6 +12,17 @@ const store = diagnostics.channel('holdfast:store');
 
 const warned = new Set();
 
+// A listener that throws is its owner's affair, not that of the operation that had the problem.
+function emit(emitter, error) {
+  try {
+    emitter.emit('error', error);
+  } catch (thrown) {
+    process.nextTick(() => {
+      throw thrown;
+    });
+  }
+}
+
 /**
  * Tells of a problem that no caller waits to hear of: 'error' where someone listens, else one
  * warning of the process for each code.
@@ -19,7 +30,7 @@ const warned = new Set();
 function warn(emitter, error) {
   publishStore({ event: 'warning', error });
   if (emitter.listenerCount('error') > 0) {
-    emitter.emit('error', error);
+    emit(emitter, error);
   } else if (!warned.has(error.code)) {
     warned.add(error.code);
     process.emitWarning(error.message, { type: 'HoldfastWarning', code: error.code });

@@ -4,7 +4,7 @@
 
 const assert = require('node:assert');
 const path = require('node:path');
-const { open, HoldfastError } = require('..');
+const { open, HoldfastError, LockLostError } = require('..');
 const { deferred, endChildren, start, until, useFolder } = require('./helpers');
 
 describe('once between processes', () => {
@@ -56,7 +56,7 @@ describe('once between processes', () => {
     assert.deepStrictEqual(outcome, { value: 3, replayed: false, attempt: 3 });
   });
 
-  it('onCrash: \'fail\' refuses until it is forgotten', async () => {
+  it("onCrash: 'fail' refuses until it is forgotten", async () => {
     const child = runner({ lease: 300 }, 'await heard(\'never\');');
     await child.hear('running');
     await child.kill();
@@ -83,6 +83,24 @@ describe('once between processes', () => {
     assert.strictEqual(outcome.code, 'HF_ELOST');
     assert.strictEqual(outcome.result, 'late');
     assert.strictEqual(await hf.once(key, () => assert.fail()), 'second');
+  });
+
+  it('who finishes after the client was closed is told so, and keeps the result', async () => {
+    const other = await open(url);
+    const gate = deferred();
+    const running = deferred();
+    const run = other.once(key, { lease: 300 }, async () => {
+      running.resolve();
+      await gate.promise;
+      return 'late';
+    });
+    await running.promise;
+    await other.close({ timeout: 0 });
+    gate.resolve();
+    const error = await run.then(assert.fail, (it) => it);
+    assert.ok(error instanceof LockLostError, error.stack);
+    assert.strictEqual(error.message, `the run of "${key}" was lost: the client was closed`);
+    assert.strictEqual(error.result, 'late');
   });
 
   it('a run that is lost learns of it by its signal', async () => {

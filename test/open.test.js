@@ -6,6 +6,7 @@ const assert = require('node:assert');
 const { EventEmitter } = require('node:events');
 const fs = require('node:fs');
 const path = require('node:path');
+const ts = require('typescript');
 const holdfast = require('..');
 const { duration } = require('../lib/duration');
 const binding = require('../lib/binding');
@@ -78,6 +79,39 @@ describe('opening', () => {
     `, '', { NODE_ENV: '' });
     await here.hear('done');
     assert.ok(fs.existsSync(path.join(folder.path, 'holdfast.db')));
+  });
+
+  it('many can be open at once, without a warning of leaks', async () => {
+    const child = start(`
+      process.on('warning', ({ name }) => say('warning', { name }));
+      const all = await Promise.all(Array.from({ length: 20 }, () => holdfast.open('memory:')));
+      await Promise.all(all.map((hf) => hf.lock('key')));
+      const listeners = process.listenerCount('exit');
+      await Promise.all(all.map((hf) => hf.close({ timeout: 0 })));
+      say('done', { listeners, left: process.listenerCount('exit') });
+    `, 'memory:');
+    const { listeners, left } = await child.hear('done');
+    assert.strictEqual(listeners - left, 1);
+    await child.ended;
+    assert.deepStrictEqual(child.said.map(({ event }) => event), ['done']);
+  });
+
+  it('await using closes and releases', async () => {
+    // As a compiler makes it, for versions of Node without the syntax.
+    const { outputText } = ts.transpileModule(`
+      await using hf = await holdfast.open('memory:');
+      { await using lock = await hf.lock('key', { ttl: '1h' }); say('held', { held: lock.held }); }
+      say('after', { info: await hf.inspect('key') });
+      closing = hf;
+    `, { compilerOptions: { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext } });
+    const child = start(`
+      let closing;
+      await (async () => { ${outputText} })();
+      await closing.ping().catch(({ code }) => say('done', { code }));
+    `, '');
+    assert.strictEqual((await child.hear('held')).held, true);
+    assert.strictEqual((await child.hear('after')).info, null);
+    assert.strictEqual((await child.hear('done')).code, 'HF_ECLOSED');
   });
 
   it('import sees what require sees', async () => {

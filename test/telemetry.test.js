@@ -208,6 +208,19 @@ describe('problems that no call reports', () => {
     assert.deepStrictEqual(child.said.map(({ event }) => event), ['done'], child.stderr);
   });
 
+  it('a listener that throws does not change what an operation did', async () => {
+    const child = start(`
+      process.on('uncaughtException', (error) => say('uncaught', { message: error.message }));
+      const binding = require(${JSON.stringify(path.join(__dirname, '../lib/binding.js'))});
+      const hf = await holdfast.open();
+      hf.on('error', () => { throw new Error('of the listener'); });
+      binding.release = () => binding.constants.RELEASE_NOMEM;
+      say('done', { result: await hf.withLock('key', () => 42) });
+    `, 'memory:');
+    assert.strictEqual((await child.hear('done')).result, 42);
+    assert.strictEqual((await child.hear('uncaught')).message, 'of the listener');
+  });
+
   it('errors say what they are', () => {
     const error = new HoldfastError('HF_EIO');
     assert.strictEqual(error.name, 'HoldfastError');
