@@ -56,7 +56,7 @@ describe('once between processes', () => {
     assert.deepStrictEqual(outcome, { value: 3, replayed: false, attempt: 3 });
   });
 
-  it("onCrash: 'fail' refuses until it is forgotten", async () => {
+  it('onCrash: \'fail\' refuses until it is forgotten', async () => {
     const child = runner({ lease: 300 }, 'await heard(\'never\');');
     await child.hear('running');
     await child.kill();
