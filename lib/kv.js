@@ -305,8 +305,8 @@ class KV {
     checkKey(key);
     checkBy(by);
     checkOptions(options, INCREMENT_OPTIONS);
-    const min = boundOf(options.min, 'options.min');
-    const max = boundOf(options.max, 'options.max');
+    const min = boundOf(readCondition(options, 'min', 'give a number'), 'options.min');
+    const max = boundOf(readCondition(options, 'max', 'give a number'), 'options.max');
     const initial = boundOf(options.initial, 'options.initial') ?? 0;
     if (min !== undefined && max !== undefined && min > max) {
       throw new RangeError(`options.min must be at most options.max; got ${min} and ${max}`);

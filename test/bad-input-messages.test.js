@@ -39,6 +39,15 @@ describe('messages', () => {
       delete: (options) => kv.delete('open', options),
     };
 
+    it('kv.increment changes nothing where a bound is undefined', async () => {
+      await kv.put('bounded', 1);
+      for (const bound of ['min', 'max']) {
+        await assertMessage(() => kv.increment('bounded', -5, { [bound]: undefined }), 'TypeError',
+          `options.${bound} is undefined: give a number${LEAVE}`);
+      }
+      assert.strictEqual((await kv.get('bounded')).value, 1);
+    });
+
     for (const [name, write] of Object.entries(writes)) {
       it(`kv.${name} writes nothing where its guard is undefined`, async () => {
         const lock = hf.lock('unawaited');
@@ -73,7 +82,7 @@ describe('messages', () => {
     it('other options may be undefined', async () => {
       await kv.put('lax', 1, { ttl: undefined });
       await kv.update('lax', () => 2, { ttl: undefined, retries: undefined });
-      await kv.increment('lax', 1, { min: undefined, max: undefined, initial: undefined });
+      await kv.increment('lax', 1, { initial: undefined });
       await (await hf.lock('lax', { ttl: undefined, wait: undefined, note: undefined })).release();
     });
   });

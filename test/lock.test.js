@@ -65,8 +65,8 @@ describe('locks between processes', () => {
   });
 
   it('a holder whose JavaScript is blocked keeps it', async () => {
-    const child = holder({ ttl: 300 }, `
-      block(2000);
+    const child = holder({ ttl: 1000 }, `
+      block(4000);
       say('after', { held: lock.held, remaining: lock.remaining() });
       say('released', { was: await lock.release() });
     `);

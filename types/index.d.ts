@@ -185,8 +185,8 @@ export interface UpdateOptions {
 }
 
 export interface IncrementOptions {
-  min?: number | undefined;
-  max?: number | undefined;
+  min?: number;
+  max?: number;
   /** What is added to where there is no value. Default 0. */
   initial?: number | undefined;
   /** Refused where a newer fence has been seen. Not undefined: that would guard nothing. */

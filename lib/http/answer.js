@@ -39,12 +39,15 @@ function isKept(status) {
  * @returns {Array<[string, string | string[]]>}
  */
 function keptHeaders(headers) {
-  const dropped = new Set(NOT_REPLAYED);
+  const named = new Set();
   for (const [name, value] of headers) {
     if (name.toLowerCase() !== 'connection') continue;
-    for (const token of String(value).split(',')) dropped.add(token.trim().toLowerCase());
+    for (const token of String(value).split(',')) named.add(token.trim().toLowerCase());
   }
-  return headers.filter(([name]) => !dropped.has(name.toLowerCase()));
+  return headers.filter(([name]) => {
+    const lower = name.toLowerCase();
+    return !NOT_REPLAYED.has(lower) && !named.has(lower);
+  });
 }
 
 /**
@@ -54,15 +57,18 @@ function keptHeaders(headers) {
  * @returns {Buffer}
  */
 function encodeAnswer(answer) {
-  const { body = Buffer.alloc(0), ...rest } = answer;
-  const head = Buffer.from(JSON.stringify(rest));
-  if (head.length > HEAD_MAX - PREAMBLE) {
+  const { body, ...rest } = answer;
+  const head = JSON.stringify(rest);
+  const size = Buffer.byteLength(head);
+  if (size > HEAD_MAX - PREAMBLE) {
     return encodeAnswer({ kind: 'oversize', status: answer.status });
   }
-  const preamble = Buffer.alloc(PREAMBLE);
-  preamble.writeUInt8(VERSION, 0);
-  preamble.writeUInt32BE(head.length, 1);
-  return Buffer.concat([preamble, head, body]);
+  const bytes = Buffer.allocUnsafe(PREAMBLE + size + (body?.length ?? 0));
+  bytes.writeUInt8(VERSION, 0);
+  bytes.writeUInt32BE(size, 1);
+  bytes.write(head, PREAMBLE);
+  if (body) bytes.set(body, PREAMBLE + size);
+  return bytes;
 }
 
 /**

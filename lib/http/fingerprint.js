@@ -2,7 +2,7 @@
 
 // What makes two requests "the same": a SHA-256 over method, path and payload.
 
-const { createHash } = require('node:crypto');
+const { hash } = require('node:crypto');
 const { canonicalJson } = require('./canonical-json');
 const { peekBody, hasBody } = require('./peek-body');
 
@@ -28,7 +28,7 @@ async function fingerprint(request, custom) {
   if (custom !== undefined) {
     return digest([req.method, path, 'custom', checkCustom(await custom(req))]);
   }
-  return digest([req.method, path, query, ...await payload(request)]);
+  return digest([req.method, path, query, ...readPayload(request) ?? await peekPayload(req)]);
 }
 
 function checkCustom(value) {
@@ -38,19 +38,33 @@ function checkCustom(value) {
 
 // Each part is preceded by its length: no two lists of parts feed the hash the same bytes.
 function digest(parts) {
-  const hash = createHash('sha256');
-  for (const part of parts) {
-    const bytes = typeof part === 'string' ? Buffer.from(part) : part;
-    hash.update(`${bytes.length}:`).update(bytes);
-  }
-  return hash.digest('base64url');
+  const text = parts.every((part) => typeof part === 'string');
+  return hash('sha256', text ? joinText(parts) : joinBytes(parts), 'base64url');
 }
 
-async function payload({ req, rawBody, body }) {
+function joinText(parts) {
+  let text = '';
+  for (const part of parts) text += `${Buffer.byteLength(part)}:${part}`;
+  return text;
+}
+
+function joinBytes(parts) {
+  const chunks = [];
+  for (const part of parts) {
+    const bytes = typeof part === 'string' ? Buffer.from(part) : part;
+    chunks.push(Buffer.from(`${bytes.length}:`), bytes);
+  }
+  return Buffer.concat(chunks);
+}
+
+// What is known without waiting, or null: nobody has read the body, whatever req.body says, since
+// Express 4's parsers leave `{}` there when a request is not of their type.
+function readPayload({ req, rawBody, body }) {
   if (isBytes(rawBody)) return bytesPart(req, Buffer.from(rawBody));
-  if (wasRead(req) || !hasBody(req)) return parsedPart(req, body);
-  // Nobody has read the body, whatever req.body says: Express 4's parsers leave `{}` there when a
-  // request is not of their type.
+  return wasRead(req) || !hasBody(req) ? parsedPart(req, body) : null;
+}
+
+async function peekPayload(req) {
   const { bytes, truncated } = await peekBody(req, BODY_BOUND);
   const parts = bytesPart(req, bytes);
   return truncated ? [...parts, `of ${req.headers['content-length'] ?? 'unknown'}`] : parts;

@@ -124,6 +124,8 @@ export async function values(lock: Lock, run: Run) {
   await hf.kv.put('key', 1, { fence: undefined });
   // @ts-expect-error likewise
   await hf.kv.increment('key', 1, { fence: undefined });
+  // @ts-expect-error and a bound
+  await hf.kv.increment('key', -1, { min: undefined });
   // @ts-expect-error await the lock first
   await hf.kv.put('key', 1, { fence: hf.lock('lock') });
   // @ts-expect-error a store may give no fence
