@@ -434,7 +434,9 @@ hf_code hf_lock_extend(hf_lock *lock, uint64_t ttl_ms,
 /* Ends the lock: hf_lock_held is false at once, and `lost` will not run any more. HF_OK: `cb`
  * (may be NULL) gets whether the store still had it, and an error if the store could not be told
  * (it is tried again behind the scenes; at the latest the lease ends by itself). HF_ELOST: there
- * is nothing to release, it was lost, or released before, or never held; then `cb` does not run. */
+ * is nothing to release, it was lost, or released before, or never held. HF_ENOMEM: it is given
+ * up, but without the memory to tell the store; the keeper drops it, or the lease ends by
+ * itself. After the two `cb` does not run. */
 hf_code hf_lock_release(hf_lock *lock,
                         void (*cb)(void *data, hf_lock *lock, bool was_held, const hf_error *error),
                         void *data);
