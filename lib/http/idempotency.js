@@ -13,16 +13,15 @@ const { ResponseRecorder } = require('./response-recorder');
 // Thrown through hf.once, which then takes the claim back: the next request runs anew.
 const NO_RECORD = Symbol('no record');
 
-// Marks requests that a middleware already protects. Where two are mounted on one way, the first
-// counts.
-const PROTECTED = Symbol('protected');
+// Requests that a middleware already protects. Where two are mounted on one way, the first counts.
+const protectedRequests = new WeakSet();
 
 /**
  * Whether a request is one that the settings speak of: its method is, and no middleware before has
  * taken it in hand.
  */
 function applies(settings, req) {
-  return settings.methods.has(req.method) && !req[PROTECTED];
+  return settings.methods.has(req.method) && !protectedRequests.has(req);
 }
 
 /**
@@ -64,7 +63,7 @@ function readKey(settings, req) {
  */
 async function protect(settings, exchange, proceed) {
   const { req, res } = exchange;
-  req[PROTECTED] = true;
+  protectedRequests.add(req);
   const scope = settings.scope && await settings.scope(req);
   if (settings.scope && typeof scope !== 'string') {
     throw new TypeError('the scope function must return a string');

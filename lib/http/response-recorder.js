@@ -23,15 +23,8 @@ const OPEN = 0; // the handler may still answer
 const HELD = 1; // it has answered; the end waits
 const SENT = 2; // all calls go straight to Node
 
-// Whether the end of a response waits. Set on the response itself, with methods that all responses
-// share: closures for each, or a `delete`, would make V8 treat every response as one of its kind.
-const WAITS = Symbol('waits');
-
-const CHANGERS = ['setHeader', 'setHeaders', 'appendHeader', 'removeHeader'];
-const REFUSALS = CHANGERS.map((name) => () => { throw headersSentError(name); });
-const WRITABLE_ENDED = trueWhileWaiting('writableEnded');
-const HEADERS_SENT = trueWhileWaiting('headersSent');
-const IGNORE = () => {};
+const GUARDED = ['setHeader', 'setHeaders', 'appendHeader', 'removeHeader'];
+const PASSING = Symbol('passing'); // see makeDictionary
 
 class ResponseRecorder {
   #res;
@@ -40,8 +33,6 @@ class ResponseRecorder {
   #onAnswer;
   #inner = {}; // the methods found on the response
   #before; // the headers found on it
-  #changers = []; // the methods that were in the place of REFUSALS
-  #flushHeaders;
   #state = OPEN;
   #head = null; // status, message, headers: fixed by writeHead
   #sealed = false; // Node has the head too, so it can no longer be replaced
@@ -73,6 +64,7 @@ class ResponseRecorder {
     this.#maxBody = maxBody;
     this.#onAnswer = onAnswer;
     this.#before = headersOf(res);
+    makeDictionary(res);
     const methods = {
       write: (...args) => this.#write(...args),
       end: (...args) => this.#endCalled(...args),
@@ -268,24 +260,25 @@ class ResponseRecorder {
 
   #guard() {
     const res = this.#res;
-    res[WAITS] = true;
-    Object.defineProperty(res, 'writableEnded', WRITABLE_ENDED);
+    Object.defineProperty(res, 'writableEnded', { get: () => true, configurable: true });
     if (this.#sealed) return;
-    Object.defineProperty(res, 'headersSent', HEADERS_SENT);
-    for (let i = 0; i < CHANGERS.length; i++) {
-      this.#changers.push(res[CHANGERS[i]]);
-      res[CHANGERS[i]] = REFUSALS[i];
+    Object.defineProperty(res, 'headersSent', { get: () => true, configurable: true });
+    for (const name of GUARDED) {
+      if (name in res) this.#inner[name] ??= ownOf(res, name);
+      res[name] = () => { throw headersSentError(name); };
     }
-    this.#flushHeaders = res.flushHeaders;
-    res.flushHeaders = IGNORE;
+    res.flushHeaders = () => {};
   }
 
   #unguard() {
     const res = this.#res;
-    res[WAITS] = false;
+    delete res.writableEnded;
     if (this.#sealed) return;
-    for (let i = 0; i < CHANGERS.length; i++) res[CHANGERS[i]] = this.#changers[i];
-    res.flushHeaders = this.#flushHeaders;
+    delete res.headersSent;
+    for (const name of [...GUARDED, 'flushHeaders']) {
+      if (this.#inner[name]) res[name] = this.#inner[name];
+      else delete res[name];
+    }
     const { status, message } = this.#head;
     res.statusCode = status;
     res.statusMessage = message;
@@ -327,11 +320,17 @@ class ResponseRecorder {
   }
 }
 
-function trueWhileWaiting(name) {
-  return {
-    get() { return this[WAITS] || Reflect.get(Object.getPrototypeOf(this), name, this); },
-    configurable: true,
-  };
+// A method that stands on the response itself, put there by other middleware, not on its prototype.
+function ownOf(res, name) {
+  return Object.hasOwn(res, name) ? res[name] : undefined;
+}
+
+// Express gives every response another prototype. After that V8 copies the hidden class of each one
+// for every property set on it, at 3 us, and here it is a dozen. As a dictionary, which a `delete`
+// makes of it, the response takes them at next to no cost.
+function makeDictionary(res) {
+  res[PASSING] = true;
+  delete res[PASSING];
 }
 
 function headersSentError(name) {
