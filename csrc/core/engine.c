@@ -201,6 +201,7 @@ bool hf__engine_end(hf_engine *engine, hf__lease *lease, bool drop) {
 
 hf_code hf__engine_extend(hf_engine *engine, hf__lease *lease, hf__extend *extend,
                           hf_error *error) {
+    if (lease->leaving) return hf__error_set(error, HF_ELOST, 0, NULL);
     hf_code code = hf__engine_need_keeper(engine, error);
     if (code != HF_OK) return code;
     attach(engine, lease);
@@ -210,23 +211,36 @@ hf_code hf__engine_extend(hf_engine *engine, hf__lease *lease, hf__extend *exten
     return HF_OK;
 }
 
+void hf__engine_look(hf_engine *engine, hf__lease *lease) {
+    hf__timer_start(&engine->timers, &lease->timer, atomic_load(&lease->deadline_ns));
+}
+
 /* ---------------------------------------------------------------- exit */
 
-void hf_engine_exit(hf_engine *engine, uint64_t timeout_ms) {
+bool hf__engine_hand_over(hf_engine *engine, hf__lease *lease) {
     hf_error error;
-    if (engine->exited || hf__list_empty(&engine->leases)) return;
+    if (hf__engine_need_keeper(engine, &error) != HF_OK) return false;
+    attach(engine, lease);
+    if (!lease->joined)
+        hf__keeper_join(engine->keeper, lease, lease->ttl_ms, hf_engine_now_ns(engine));
+    lease->leaving = true;
+    hf__keeper_drop(engine->keeper, lease);
     engine->exited = true;
-    if (hf__engine_need_keeper(engine, &error) != HF_OK) return; /* the leases end by themselves */
+    return true;
+}
+
+void hf_engine_exit(hf_engine *engine, uint64_t timeout_ms) {
     hf__node *next;
+    if (engine->exited) return;
     for (hf__node *node = engine->leases.next; node != &engine->leases; node = next) {
         hf__lease *lease = hf__of(node, hf__lease, node);
         next = node->next;
-        if (!hf__lease_end(lease, HF__LOSS_CLOSED)) continue;
-        attach(engine, lease);
-        if (!lease->joined)
-            hf__keeper_join(engine->keeper, lease, lease->ttl_ms, hf_engine_now_ns(engine));
-        lease->leaving = true;
-        hf__keeper_drop(engine->keeper, lease);
+        if (hf__lease_end(lease, HF__LOSS_CLOSED)) hf__engine_hand_over(engine, lease);
     }
-    hf__keeper_flush(engine->keeper, timeout_ms);
+    for (hf__node *node = engine->clients.next; node != &engine->clients; node = next) {
+        hf__member *member = hf__of(node, hf__member, node);
+        next = node->next;
+        member->exit(member);
+    }
+    if (engine->exited) hf__keeper_flush(engine->keeper, timeout_ms);
 }

@@ -25,7 +25,7 @@ struct hf_engine {
 
     hf__node clients; /* of hf__member */
     bool closing;
-    bool exited;
+    bool exited; /* something was handed over at the end of the process */
     int open_handles;
     void (*closed)(void *data);
     void *closed_data;
@@ -35,6 +35,7 @@ struct hf_engine {
 typedef struct hf__member {
     hf__node node;
     void (*close)(struct hf__member *member); /* at once; ends in hf__engine_remove */
+    void (*exit)(struct hf__member *member);  /* hands over what is on its way to the store */
 } hf__member;
 
 /* Pending work keeps the loop alive. */
@@ -57,8 +58,14 @@ bool hf__engine_start(hf_engine *engine, hf__lease *lease, uint64_t ttl_ms, uint
  * lease->joined is still true, `on_left` follows, and the lease must stay in place until then.
  * With `drop` the keeper drops it too (if it was joined). */
 bool hf__engine_end(hf_engine *engine, hf__lease *lease, bool drop);
-/* As hf__keeper_extend; starts the keeper if need be. */
+/* As hf__keeper_extend; starts the keeper if need be. HF_ELOST: the keeper lets the lease go. */
 hf_code hf__engine_extend(hf_engine *engine, hf__lease *lease, hf__extend *extend, hf_error *error);
+
+/* The deadline of a lease that was started has moved, perhaps closer: the watch over it follows. */
+void hf__engine_look(hf_engine *engine, hf__lease *lease);
+/* For the end of the process: the keeper drops the lease, which has been ended or never started,
+ * at the store; `on_left` follows. False if there can be no keeper: then it lapses. */
+bool hf__engine_hand_over(hf_engine *engine, hf__lease *lease);
 
 void hf__engine_warn(hf_engine *engine, hf_client *client, const hf_error *error);
 

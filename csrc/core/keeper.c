@@ -32,6 +32,7 @@ typedef struct job {
     hf__lease *lease;
     uint64_t sent_ns;
     uint64_t ttl_ms;
+    bool extends; /* it carries the change that the owner waits for */
     struct job *next;
 } job;
 
@@ -172,6 +173,7 @@ static void start_job(hf__keeper *keeper, hf__lease *lease, hf_verb verb, uint64
     j->lease = lease;
     j->sent_ns = now;
     j->ttl_ms = ttl_ms;
+    j->extends = (lease->flags & K_EXTEND) != 0;
     lease->flags |= K_BUSY;
     hf_op *last = keeper->chain.last;
     if (last != NULL && (last->verb != verb || keeper->chain_store != lease->link->store))
@@ -232,32 +234,40 @@ static void lose(hf__keeper *keeper, hf__lease *lease, hf__loss why, bool drop) 
     if (drop && can_drop(lease)) want_drop(keeper, lease);
 }
 
-static uint64_t retry_ms(const hf__lease *lease) {
-    uint64_t high = lease->ttl_ms / 10;
+/* The pause before an op that failed is tried again: short against what is left of the lease, which
+ * may be little of a time to live that was just made long. */
+static uint64_t retry_ms(const hf__lease *lease, uint64_t now) {
+    uint64_t left_ms = hf__ms_until(now, atomic_load(&lease->deadline_ns));
+    uint64_t high = (left_ms > 0 && left_ms < lease->ttl_ms ? left_ms : lease->ttl_ms) / 10;
     high = high > 1000 ? 1000 : high < 20 ? 20 : high;
     return hf__random_between(high / 2, high);
 }
 
-/* The next renewal: a third of the time to live after the last, so that two more fit before the
- * end. */
-static void plan(hf__keeper *keeper, hf__lease *lease, uint64_t sent_ns) {
-    uint64_t at = sent_ns + lease->ttl_ms * HF_NS_PER_MS / 3;
-    if (!lease->renew) at = HF_FOREVER;
-    wait_until(keeper, lease, at < lease->hold_end_ns ? at : lease->hold_end_ns);
+/* When a lease sent for at `sent_ns` is renewed: so that two more tries fit before the end. */
+static uint64_t third(uint64_t sent_ns, uint64_t ttl_ms) {
+    return sent_ns + ttl_ms * HF_NS_PER_MS / 3;
+}
+
+/* The next renewal at `at_ns`: now, where the owner has asked for a change meanwhile. The end of
+ * max_hold is not looked at early, together with others, or it would be renewed once more. */
+static void plan_next(hf__keeper *keeper, hf__lease *lease, uint64_t at_ns) {
+    uint64_t end = lease->hold_end_ns;
+    end = end < HF_FOREVER - TOGETHER_NS ? end + TOGETHER_NS : HF_FOREVER;
+    if (!lease->renew) at_ns = HF_FOREVER;
+    if (lease->flags & K_EXTEND) at_ns = now_of(keeper);
+    wait_until(keeper, lease, at_ns < end ? at_ns : end);
 }
 
 static void on_kept(hf__keeper *keeper, hf__lease *lease, const job *j) {
     uint64_t now = now_of(keeper);
     if (j->op.error.code != HF_OK) {
-        answer_extend(keeper, lease, &j->op.error);
-        if (lease->renew)
-            wait_until(keeper, lease, now + retry_ms(lease) * HF_NS_PER_MS);
-        else
-            plan(keeper, lease, now);
+        if (j->extends) answer_extend(keeper, lease, &j->op.error);
+        plan_next(keeper, lease, now + retry_ms(lease, now) * HF_NS_PER_MS);
         return;
     }
     if (!j->op.applied) {
-        lose(keeper, lease, HF__LOSS_REFUSED, false);
+        /* All or none was kept: of several keys some may still be there. */
+        lose(keeper, lease, HF__LOSS_REFUSED, lease->n_keys > 1);
         return;
     }
     uint64_t bound = hf__lease_bound(j->sent_ns, j->ttl_ms);
@@ -266,9 +276,9 @@ static void on_kept(hf__keeper *keeper, hf__lease *lease, const job *j) {
         lose(keeper, lease, HF__LOSS_DEADLINE, true);
         return;
     }
-    answer_extend(keeper, lease, NULL);
+    if (j->extends) answer_extend(keeper, lease, NULL);
     if (atomic_load(lease->link->renewals)) tell(keeper, lease, RENEWED);
-    plan(keeper, lease, j->sent_ns);
+    plan_next(keeper, lease, third(j->sent_ns, lease->ttl_ms));
 }
 
 static void drop_over(hf__keeper *keeper, hf__lease *lease) {
@@ -279,7 +289,7 @@ static void drop_over(hf__keeper *keeper, hf__lease *lease) {
 static void drop_later(hf__keeper *keeper, hf__lease *lease, uint64_t now) {
     drop_over(keeper, lease);
     lease->flags |= K_RETRY;
-    wait_until(keeper, lease, now + retry_ms(lease) * HF_NS_PER_MS);
+    wait_until(keeper, lease, now + retry_ms(lease, now) * HF_NS_PER_MS);
 }
 
 /* A drop that failed is tried again as long as the store may still hold the lease. */
@@ -318,7 +328,7 @@ static void renew(hf__keeper *keeper, hf__lease *lease, uint64_t now) {
         return;
     }
     if (link_store(keeper, lease->link) == NULL) {
-        wait_until(keeper, lease, now + retry_ms(lease) * HF_NS_PER_MS);
+        wait_until(keeper, lease, now + retry_ms(lease, now) * HF_NS_PER_MS);
         return;
     }
     /* The store may shorten before its answer comes, so the deadline shortens first. */
@@ -448,7 +458,10 @@ static void lease_news(hf__msg *msg, uint32_t bits) {
 static void take_up(hf__keeper *keeper, hf__lease *lease) {
     lease->flags = 0;
     hf__list_push(&keeper->leases, &lease->list);
-    wait_until(keeper, lease, lease->renew ? lease->due_ns : HF_FOREVER);
+    plan_next(keeper, lease, lease->due_ns);
+    /* The loop has turned since: a stall that goes on begins no sooner than here. */
+    if (keeper->pinged_ns < lease->joined_ns && !atomic_load(&keeper->ping_answered))
+        keeper->pinged_ns = lease->joined_ns;
     uint64_t stall_ns = hf__add_ms(0, lease->max_stall_ms);
     if (stall_ns < keeper->min_stall_ns) keeper->min_stall_ns = stall_ns;
 }
@@ -492,7 +505,8 @@ void hf__keeper_join(hf__keeper *keeper, hf__lease *lease, uint64_t ttl_ms, uint
     assert(!lease->joined && lease->link->keeper == keeper);
     lease->joined = true;
     lease->ttl_ms = ttl_ms;
-    lease->due_ns = sent_ns + ttl_ms * HF_NS_PER_MS / 3;
+    lease->joined_ns = hf__now_ns(keeper->env.clock);
+    lease->due_ns = third(sent_ns, ttl_ms);
     /* The first renewal or the first look for a stall, whichever is sooner. */
     uint64_t look_ns = hf__add_ms(sent_ns, lease->max_stall_ms / 8);
     uint64_t due_ns = lease->due_ns < look_ns ? lease->due_ns : look_ns;
@@ -527,6 +541,8 @@ static void on_flush(hf__msg *msg, uint32_t bits) {
 }
 
 void hf__keeper_flush(hf__keeper *keeper, uint64_t timeout_ms) {
+    /* No lease lives longer. */
+    if (timeout_ms > HF_TTL_MAX) timeout_ms = HF_TTL_MAX;
     uint64_t until = uv_hrtime() + timeout_ms * HF_NS_PER_MS;
     uv_mutex_lock(&keeper->flush_mutex);
     keeper->flushed = false;

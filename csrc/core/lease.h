@@ -62,7 +62,8 @@ struct hf__lease {
     /* Handed over through the mailboxes. */
     hf__msg to_loop;
     uint64_t ttl_ms;    /* the keeper's, once joined */
-    uint64_t due_ns;    /* when the first renewal is due */
+    uint64_t joined_ns; /* when the loop handed it over */
+    uint64_t due_ns;    /* when the first renewal is due; later, until when a drop is tried */
     hf__extend *extend; /* under way */
 
     /* The keeper's. */
@@ -71,7 +72,7 @@ struct hf__lease {
     uint32_t flags;
 };
 
-/* When a lease asked for at `sent_ns` must be thought over: ttl less 1 % and 2 ms for clocks
+/* Until when a lease asked for at `sent_ns` counts as held: ttl less 1 % and 2 ms for clocks
  * that drift (antirez, "Distributed Locks with Redis", section on clock drift). */
 static inline uint64_t hf__lease_bound(uint64_t sent_ns, uint64_t ttl_ms) {
     uint64_t ttl_ns = ttl_ms * HF_NS_PER_MS;

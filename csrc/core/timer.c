@@ -10,19 +10,21 @@
 static void on_tick(uv_timer_t *handle);
 #endif
 
-/* Fires what is due now. What is started meanwhile waits for the next look, so that a timer that
- * restarts itself in the past cannot keep the loop. */
+/* Fires what is due now. What is started meanwhile waits for the next look, also where it is due
+ * already: who acts again and again from its own timer must not keep the loop. */
 static void run_due(hf__timers *timers) {
     hf__heap_node *min = hf__heap_min(&timers->heap);
     if (min == NULL) return;
     uint64_t now = hf__now_ns(timers->clock);
     if (min->at > now) return;
     hf__scope_enter(timers->scope);
+    timers->firing_ns = now;
     while ((min = hf__heap_min(&timers->heap)) != NULL && min->at <= now) {
         hf__timer *timer = hf__of(min, hf__timer, node);
         hf__heap_remove(&timers->heap, min);
         timer->fire(timer);
     }
+    timers->firing_ns = 0;
     hf__scope_leave(timers->scope);
 }
 
@@ -122,6 +124,7 @@ void hf__timer_start(hf__timers *timers, hf__timer *timer, uint64_t at_ns) {
     assert(timer->fire != NULL);
     hf__heap_remove(&timers->heap, &timer->node);
     if (at_ns == HF_FOREVER) return;
+    if (timers->firing_ns != 0 && at_ns <= timers->firing_ns) at_ns = timers->firing_ns + 1;
     timer->node.at = at_ns;
     hf__heap_insert(&timers->heap, &timer->node);
     /* Removing never disarms: one look too many costs less than a system call each time. */

@@ -21,7 +21,8 @@ typedef struct hf__timers {
     const hf_clock *clock;
     hf__scope *scope; /* NULL: no bracket */
     hf__heap heap;
-    uint64_t armed_ns; /* when the descriptor fires; HF_FOREVER: not armed */
+    uint64_t armed_ns;  /* when the descriptor fires; HF_FOREVER: not armed */
+    uint64_t firing_ns; /* the time of the look that is firing timers now; 0: none is */
 #ifdef __linux__
     int fd;
     uv_poll_t handle;

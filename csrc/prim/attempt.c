@@ -29,11 +29,12 @@ hf__attempt *hf__attempt_new(hf_lock *lock, hf_verb verb, hf_op_cb done) {
     attempt->next_free = NULL;
     attempt->watched = false;
     attempt->hinted = false;
+    attempt->parted = false;
     attempt->unknown = false;
     attempt->tries = 0;
     attempt->until_ns = HF_FOREVER;
     attempt->timer = (hf__timer){0};
-    hf__list_init(&attempt->node);
+    hf__list_push(&client->sent, &attempt->node);
     hf_op_init(&attempt->op, verb, done, attempt);
     attempt->op.space = HF_LEASES;
     attempt->op.keys = lock->lease.keys;
@@ -51,6 +52,7 @@ void hf__attempt_free(hf__attempt *attempt) {
     hf_lock *lock = attempt->lock;
     hf_client *client = lock->client;
     hf_op_reset(&attempt->op);
+    hf__list_remove(&attempt->node);
     if (client->n_free_attempts < FREE_MAX) {
         attempt->next_free = client->free_attempts;
         client->free_attempts = attempt;
@@ -75,7 +77,6 @@ void hf__attempts_free(hf_client *client) {
 
 static void undo_over(hf__attempt *attempt) {
     attempt->lock->client->n_undos--;
-    hf__list_remove(&attempt->node);
     hf__attempt_free(attempt);
 }
 
@@ -121,6 +122,7 @@ void hf__attempt_undo(hf__attempt *attempt, bool unknown) {
     hf_client *client = attempt->lock->client;
     attempt->unknown = unknown;
     attempt->timer.fire = on_undo_due;
+    hf__list_remove(&attempt->node);
     hf__list_push(&client->undos, &attempt->node);
     client->n_undos++;
     send_drop(attempt);
@@ -136,4 +138,54 @@ void hf__undo_stop_all(hf_client *client) {
         hf__timer_stop(&client->engine->timers, &attempt->timer);
         undo_over(attempt);
     }
+}
+
+/* ---------------------------------------------------------------- the end of the process */
+
+/* A token for the keeper to drop, since the loop will not bring the store to do it. */
+typedef struct parting {
+    hf__lease lease;
+    hf_lock *lock; /* whose keys it borrows */
+} parting;
+
+static void on_parted(hf__lease *lease) {
+    parting *p = hf__of(lease, parting, lease);
+    hf_lock *lock = p->lock;
+    hf_client *client = lock->client;
+    hf__free(&client->engine->allocator, p);
+    hf__lock_unref(lock);
+    hf__client_unhold(client);
+}
+
+/* Without memory the lease lapses. */
+static void part(hf__attempt *attempt) {
+    hf_lock *lock = attempt->lock;
+    hf_client *client = lock->client;
+    parting *p = hf__zalloc(&client->engine->allocator, sizeof(*p));
+    if (p == NULL) return;
+    hf__lease_init(&p->lease);
+    p->lock = lock;
+    p->lease.token = attempt->op.token;
+    p->lease.keys = lock->lease.keys;
+    p->lease.n_keys = lock->lease.n_keys;
+    p->lease.space = HF_LEASES;
+    p->lease.link = &client->link;
+    p->lease.ttl_ms = attempt->op.ttl_ms;
+    p->lease.hold_end_ns = HF_FOREVER;
+    p->lease.max_stall_ms = HF_FOREVER;
+    p->lease.on_left = on_parted;
+    if (!hf__engine_hand_over(client->engine, &p->lease)) {
+        hf__free(&client->engine->allocator, p);
+        return;
+    }
+    attempt->parted = true;
+    hf__lock_ref(lock);
+    hf__client_hold(client);
+}
+
+void hf__attempts_exit(hf_client *client) {
+    hf__node *const lists[] = {&client->sent, &client->undos};
+    for (size_t i = 0; i < 2; i++)
+        for (hf__node *node = lists[i]->next; node != lists[i]; node = node->next)
+            part(hf__of(node, hf__attempt, node));
 }

@@ -48,7 +48,6 @@ static void on_swept(hf_op *op) {
     hf_client *client = op->data;
     bool more = op->error.code == HF_OK && op->swept >= SWEEP_ROWS;
     hf_op_reset(op);
-    client->sweeping = false;
     sweep_later(client, more ? 100 : hf__random_between(SWEEP_MIN_MS, SWEEP_MAX_MS));
     hf__client_unhold(client);
 }
@@ -57,7 +56,6 @@ static void on_sweep_due(hf__timer *timer) {
     hf_client *client = hf__of(timer, hf_client, sweep_timer);
     hf_op_init(&client->sweep_op, HF_SWEEP, on_swept, client);
     client->sweep_op.limit = SWEEP_ROWS;
-    client->sweeping = true;
     hf__client_hold(client);
     hf__client_submit(client, &client->sweep_op);
 }
@@ -100,6 +98,7 @@ static void on_renewed(hf__link *link, const hf__lease *lease) {
 }
 
 static void close_at_once(hf__member *member);
+static void on_exit_of_process(hf__member *member);
 static void on_close_timer(hf__timer *timer);
 static void on_link_closed(hf__link *link);
 
@@ -138,11 +137,13 @@ static void init_lists(hf_client *client) {
     hf__list_init(&client->waiting);
     hf__list_init(&client->holding);
     hf__list_init(&client->requests);
+    hf__list_init(&client->sent);
     hf__list_init(&client->undos);
     hf__map_init(&client->queues, &client->engine->allocator);
     client->sweep_timer.fire = on_sweep_due;
     client->close_timer.fire = on_close_timer;
     client->member.close = close_at_once;
+    client->member.exit = on_exit_of_process;
 }
 
 static int init_link(hf_client *client) {
@@ -219,8 +220,10 @@ static void step(hf_client *client) {
         hf__client_timer(client, &client->close_timer, 0);
 }
 
+/* Undoing goes on for as long as there is time; it is nothing to wait for. */
 static bool is_idle(const hf_client *client) {
-    return client->pending == 0 && hf__list_empty(&client->holding);
+    uint32_t undos = client->phase == HF__DRAINING ? client->n_undos : 0;
+    return client->pending == undos && hf__list_empty(&client->holding);
 }
 
 void hf__client_begin(hf_client *client) {
@@ -326,4 +329,8 @@ void hf_client_close(hf_client *client, uint64_t timeout_ms, void (*cb)(void *da
 
 static void close_at_once(hf__member *member) {
     hf_client_close(hf__of(member, hf_client, member), 0, NULL, NULL);
+}
+
+static void on_exit_of_process(hf__member *member) {
+    hf__attempts_exit(hf__of(member, hf_client, member));
 }

@@ -37,12 +37,12 @@ struct hf_client {
     uint32_t n_waiting;
     hf__attempt *free_attempts;
     uint32_t n_free_attempts;
-    hf__node undos;
+    hf__node sent;  /* attempts at the store that undo nothing */
+    hf__node undos; /* and those that do */
     uint32_t n_undos;
 
     hf__timer sweep_timer;
     hf_op sweep_op;
-    bool sweeping;
 
     enum { HF__OPEN, HF__DRAINING, HF__FORCING, HF__UNLINKING, HF__CLOSING } phase;
     hf__timer close_timer;
@@ -92,6 +92,7 @@ hf_code hf__client_need_keeper(hf_client *client, hf_error *error);
 
 /* lock.c, for client.c */
 void hf__undo_stop_all(hf_client *client);
+void hf__attempts_exit(hf_client *client);
 void hf__attempts_free(hf_client *client);
 
 #endif

@@ -363,7 +363,7 @@ static bool hold(hf_lock *lock, hf__attempt *attempt) {
 
 static void granted(hf_lock *lock, hf__attempt *attempt) {
     hf_client *client = lock->client;
-    if (!hold(lock, attempt)) {
+    if (attempt->parted || !hold(lock, attempt)) {
         hf__attempt_undo(attempt, false);
         if (lock->wait_ms == 0)
             fail_later(lock, HF_EUNAVAIL, "the store granted the lock too late to hold it");
@@ -421,18 +421,18 @@ static void failed(hf_lock *lock, hf__attempt *attempt) {
 /* Its caller does not want it any more. */
 static void orphaned(hf_lock *lock, hf__attempt *attempt) {
     const hf_op *op = &attempt->op;
+    bool unknown = (op->error.flags & HF_OUTCOME_UNKNOWN) != 0;
+    /* Before the queues move: whoever is next goes to the store right behind the drop. */
+    if (unknown || (op->error.code == HF_OK && op->applied))
+        hf__attempt_undo(attempt, unknown);
+    else
+        hf__attempt_free(attempt);
     if (lock->state == HF__WAITING) {
         end_cancelled(lock);
     } else {
         drop_mark(lock);
         hf__queues_leave(lock);
     }
-    if (op->error.flags & HF_OUTCOME_UNKNOWN)
-        hf__attempt_undo(attempt, true);
-    else if (op->error.code == HF_OK && op->applied)
-        hf__attempt_undo(attempt, false);
-    else
-        hf__attempt_free(attempt);
 }
 
 static void on_take(hf_op *op) {
@@ -442,6 +442,7 @@ static void on_take(hf_op *op) {
     hf__client_hold(lock->client);
     hf_client *client = lock->client;
     lock->attempt = NULL;
+    hf__list_remove(&attempt->node); /* of client->sent: it has come back */
     hf__queues_set_taking(lock, false);
     if (lock->state != HF__WAITING || lock->cancelled)
         orphaned(lock, attempt);
@@ -636,9 +637,10 @@ static void on_extended(hf__lease *lease, hf__extend *extend) {
     assert(&extension->ask == extend);
     lock->extensions = extension->next;
     hf__lock_ref(lock);
+    if (lock->state == HF__HELD) hf__engine_look(client->engine, lease);
     if (lock->extensions != NULL && lock->state == HF__HELD &&
         hf__engine_extend(client->engine, lease, &lock->extensions->ask, &error) != HF_OK)
-        tell_extensions(lock); /* cannot be: the keeper is there */
+        tell_extensions(lock); /* the process has ended: the keeper lets it go */
     if (extension->cb != NULL)
         extension->cb(extension->data, lock, extend->done ? NULL : &extend->error);
     hf__free(&lock->allocator, extension);
@@ -665,6 +667,7 @@ hf_code hf_lock_extend(hf_lock *lock, uint64_t ttl_ms,
         return error.code;
     }
     *last = extension;
+    if (ttl_ms > lock->ttl_ms) lock->ttl_ms = ttl_ms; /* for as long a drop may be needed */
     hf__client_begin(lock->client);
     return HF_OK;
 }

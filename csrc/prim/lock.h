@@ -44,10 +44,11 @@ struct hf__attempt {
     hf_holder holder;
     struct hf_lock *lock;
     uint64_t sent_ns;
-    bool watched; /* every key was watched when it was sent */
-    bool hinted;  /* a watch fired while it was under way */
+    bool watched;  /* every key was watched when it was sent */
+    bool hinted;   /* a watch fired while it was under way */
+    bool parted;   /* its token is dropped at the end of the process: a grant does not count */
+    hf__node node; /* in client->sent while at the store, in client->undos while it undoes a take */
     /* while it undoes a take */
-    hf__node node;
     hf__timer timer;
     bool unknown; /* the take may still be on its way */
     uint64_t until_ns;

@@ -526,7 +526,9 @@ void hf_run_free(hf_run *run) {
         hf__error_set(&error, HF_ECANCELED, 0, NULL);
         fail(run, &error);
     } else if (run->state == RUNNING) {
+        run_ref(run); /* its end may be what closing waits for */
         end_run(run);
+        run_unref(run);
     }
     run_free(run);
 }
