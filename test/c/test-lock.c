@@ -461,3 +461,157 @@ TEST(a_thousand_locks_come_and_go) {
         host_close(&h);
     }
 }
+
+/* A host that asks again and again from its answers. */
+typedef struct stubborn {
+    host *h;
+    hf_lock *lock;
+    int tries;
+    int turns;
+    bool over;
+} stubborn;
+
+static void on_refused(void *data, hf_lock *lock, const hf_lock_result *result) {
+    stubborn *s = data;
+    hf_slice key = slice("k");
+    hf_lock_options o = lock_options(&key, 1);
+    hf_error error;
+    CHECK(result->error != NULL);
+    hf_lock_free(lock);
+    s->lock = NULL;
+    o.wait_ms = 0;
+    if (++s->tries < 1000 && s->turns == 0)
+        CHECK_INT(hf_lock_acquire(s->h->client, &o, on_refused, NULL, s, &s->lock, &error), HF_OK);
+    else
+        s->over = true;
+}
+
+static void on_turn(uv_idle_t *idle) {
+    ((stubborn *)idle->data)->turns++;
+}
+
+TEST(who_asks_again_from_an_answer_lets_the_loop_turn) {
+    host h;
+    held l;
+    uv_idle_t idle;
+    stubborn s = {.h = &h};
+    host_open(&h, "memory:");
+    held_take(&h, &l, "k");
+    hf_slice key = slice("k");
+    hf_lock_options o = lock_options(&key, 1);
+    hf_error error;
+    o.wait_ms = 0;
+    uv_idle_init(&h.loop, &idle);
+    idle.data = &s;
+    CHECK_INT(hf_lock_acquire(h.client, &o, on_refused, NULL, &s, &s.lock, &error), HF_OK);
+    uv_idle_start(&idle, on_turn);
+    s.turns = -1; /* the turn in which the first is answered */
+    while (!s.over)
+        uv_run(&h.loop, UV_RUN_NOWAIT);
+    CHECK(s.tries < 1000);
+    uv_close((uv_handle_t *)&idle, NULL);
+    hf_lock_free(l.lock);
+    host_close(&h);
+}
+
+TEST(extensions_asked_for_before_the_exit_are_answered) {
+    for (int round = 0; round < 20; round++) {
+        host h;
+        held l;
+        host_open(&h, "memory:");
+        held_take(&h, &l, "k");
+        CHECK_INT(held_extend(&l, 50000), HF_OK);
+        CHECK_INT(held_extend(&l, 60000), HF_OK);
+        CHECK_INT(held_extend(&l, 70000), HF_OK);
+        hf_engine_exit(h.engine, 500);
+        host_until(&h, &l.lost, 1);
+        hf_lock_free(l.lock);
+        host_run_ms(&h, 5);
+        CHECK_INT(l.extended, 3);
+        host_close(&h);
+    }
+}
+
+TEST(a_lease_cut_short_is_lost_in_time) {
+    host h;
+    held l;
+    hf_slice key = slice("k");
+    hf_lock_options o = lock_options(&key, 1);
+    host_open(&h, "memory:");
+    o.renew = false;
+    o.ttl_ms = 3600000;
+    CHECK_INT(held_ask(&h, &l, &o), HF_OK);
+    host_until(&h, &l.answered, 1);
+    CHECK_INT(held_extend(&l, 200), HF_OK);
+    host_until(&h, &l.extended, 1);
+    host_until(&h, &l.lost, 1);
+    hf_lock_free(l.lock);
+    host_close(&h);
+}
+
+/* Asked at the end of a long stall, and slow itself, but less than its own limit. */
+static void on_late_acquired(void *data, hf_lock *lock, const hf_lock_result *result) {
+    CHECK(result->error == NULL);
+    block_ms(60);
+    CHECK(hf_lock_held(lock));
+    ++*(int *)data;
+}
+
+static hf_lock *late;
+static int late_answered;
+
+static void on_block(uv_timer_t *timer) {
+    host *h = timer->data;
+    hf_error error;
+    hf_slice key = slice("late");
+    hf_lock_options o = lock_options(&key, 1);
+    o.max_stall_ms = 200;
+    block_ms(600);
+    CHECK_INT(hf_lock_acquire(h->client, &o, on_late_acquired, NULL, &late_answered, &late, &error),
+              HF_OK);
+}
+
+TEST(a_stall_is_not_held_against_who_came_after_it) {
+    host h;
+    held l;
+    uv_timer_t timer;
+    hf_slice key = slice("k");
+    hf_lock_options o = lock_options(&key, 1);
+    host_open(&h, "memory:");
+    o.max_stall_ms = 1000;
+    CHECK_INT(held_ask(&h, &l, &o), HF_OK);
+    host_until(&h, &l.answered, 1);
+    uv_timer_init(&h.loop, &timer);
+    timer.data = &h;
+    late_answered = 0;
+    uv_timer_start(&timer, on_block, 400, 0);
+    host_until(&h, &late_answered, 1);
+    CHECK(hf_lock_held(late));
+    CHECK(hf_lock_held(l.lock));
+    uv_close((uv_handle_t *)&timer, NULL);
+    hf_lock_free(late);
+    hf_lock_free(l.lock);
+    host_close(&h);
+}
+
+TEST(exit_ends_what_is_on_its_way_to_the_store) {
+    host h, other;
+    held a, b;
+    hf_slice key = slice("a");
+    hf_lock_options o = lock_options(&key, 1);
+    host_open(&h, "sqlite:");
+    CHECK_INT(held_ask(&h, &a, &o), HF_OK);
+    host_until(&h, &a.answered, 1);
+    CHECK_INT(held_release(&a), HF_OK); /* the loop does not turn any more */
+    hf_engine_exit(h.engine, 500);
+    host_open(&other, "sqlite:");
+    o.wait_ms = 0;
+    CHECK_INT(held_ask(&other, &b, &o), HF_OK);
+    host_until(&other, &b.answered, 1);
+    CHECK_INT(b.code, HF_OK);
+    hf_lock_free(b.lock);
+    host_close(&other);
+    host_until(&h, &a.released, 1);
+    hf_lock_free(a.lock);
+    host_close(&h);
+}

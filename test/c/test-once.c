@@ -314,3 +314,28 @@ TEST(shows_and_forgets_records) {
     CHECK(!s.existed);
     host_close(&h);
 }
+
+static void on_client_closed(void *data) {
+    ++*(int *)data;
+}
+
+TEST(closing_does_not_wait_for_a_run_that_was_given_back) {
+    host h;
+    ran a, b;
+    int closed = 0;
+    hf_once_options o = options_of("pay");
+    host_open(&h, "memory:");
+    begin_and_wait(&h, &a, &o);
+    host_run_ms(&h, 20);
+    hf_run_free(a.run);
+    host_run_ms(&h, 50); /* the keeper has let it go, and lingers without reading of the next */
+    o = options_of("other");
+    begin_and_wait(&h, &b, &o);
+    CHECK_INT(b.code, HF_OK);
+    hf_client_close(h.client, HF_FOREVER, on_client_closed, &closed);
+    host_run_ms(&h, 5);
+    CHECK_INT(closed, 0);
+    hf_run_free(b.run);
+    host_until(&h, &closed, 1);
+    host_close(&h);
+}

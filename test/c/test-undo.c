@@ -202,6 +202,64 @@ TEST(a_drop_whose_answer_is_lost_is_repeated) {
     host_close(&h);
 }
 
+TEST(an_extension_during_a_renewal_is_sent_itself) {
+    host h;
+    held l;
+    faulty_open(&h);
+    plan_set(DELAY_ANSWER, HF_KEEP, 1, 200);
+    ask(&h, &l, 900, 0);
+    host_until(&h, &l.answered, 1);
+    until_count(&h, &the_plan.struck, 1); /* a renewal is under way */
+    CHECK_INT(held_extend(&l, 60000), HF_OK);
+    host_until(&h, &l.extended, 1);
+    CHECK_INT(l.extend_code, HF_OK);
+    CHECK(hf_lock_remaining_ms(l.lock) > 50000);
+    host_run_ms(&h, 1500);
+    CHECK(hf_lock_held(l.lock));
+    CHECK_INT(l.lost, 0);
+    hf_lock_free(l.lock);
+    host_close(&h);
+}
+
+TEST(a_drop_is_repeated_as_long_as_the_extended_lease_may_last) {
+    host h;
+    held l, next;
+    faulty_open(&h);
+    ask(&h, &l, 100, 0);
+    host_until(&h, &l.answered, 1);
+    CHECK_INT(held_extend(&l, 60000), HF_OK);
+    host_until(&h, &l.extended, 1);
+    plan_set(REFUSE, HF_DROP, 6, 0);
+    CHECK_INT(held_release(&l), HF_OK);
+    host_until(&h, &l.released, 1);
+    hf_lock_free(l.lock);
+    ask(&h, &next, 60000, 20000);
+    host_until(&h, &next.answered, 1);
+    CHECK_INT(next.code, HF_OK);
+    hf_lock_free(next.lock);
+    host_close(&h);
+}
+
+static void on_client_closed(void *data) {
+    ++*(int *)data;
+}
+
+TEST(an_undo_does_not_hold_up_closing) {
+    host h;
+    held l;
+    int closed = 0;
+    faulty_open(&h);
+    plan_set(LOSE_REQUEST, HF_TAKE, 1, 0);
+    ask(&h, &l, 60000, 0);
+    host_until(&h, &l.answered, 1);
+    CHECK_INT(l.code, HF_EUNAVAIL);
+    hf_lock_free(l.lock);
+    host_run_ms(&h, 20);
+    hf_client_close(h.client, HF_FOREVER, on_client_closed, &closed);
+    host_until(&h, &closed, 1);
+    host_close(&h);
+}
+
 typedef struct once_seen {
     int begun;
     int ended;
