@@ -58,7 +58,7 @@ typedef struct slot {
     unsigned keys; /* bits */
     uint32_t limit;
     bool cancelled;
-    int extending;
+    bool patient; /* likely to hold until it is lost */
     /* under the judge's mutex */
     bool in;        /* it was told that it holds, and has not ended that */
     bool overtaken; /* another was told so since, of a key that cannot be shared */
@@ -183,6 +183,7 @@ static void do_ask(player *p, slot *s) {
     uv_mutex_lock(&judge.mutex);
     *s = (slot){.player = p, .limit = limit};
     uv_mutex_unlock(&judge.mutex);
+    s->patient = roll(&p->dice, 3) == 0;
     s->keys = roll(&p->dice, 3) == 0 ? 1 + (unsigned)roll(&p->dice, (1 << KEYS) - 1)
                                      : 1u << roll(&p->dice, KEYS);
     for (unsigned k = 0; k < KEYS; k++)
@@ -212,14 +213,14 @@ static void do_free(slot *s) {
 
 static void do_held(player *p, slot *s) {
     judge_holder(s);
-    switch (roll(&p->dice, 6)) {
+    switch (roll(&p->dice, s->patient ? 200 : 20)) {
     case 0:
-    case 1:
         judge_out(s);
         s->state = RELEASING;
         if (hf_lock_release(s->lock, on_released, s) != HF_OK) s->state = OVER;
         CHECK(!hf_lock_held(s->lock));
         break;
+    case 1:
     case 2:
         p->open_extensions++;
         if (hf_lock_extend(s->lock, PICK(&p->dice, 50, 300, 60000), on_extended, p) != HF_OK)
@@ -393,10 +394,16 @@ static void player_close(player *p, bool free_first) {
     CHECK(!p->closing);
 }
 
-static void block(player *p) {
-    usleep((useconds_t)PICK(&p->dice, 20000, 120000));
+static void look_at_all(player *p) {
     for (int i = 0; i < SLOTS; i++)
         if (p->slots[i].state == HELD) judge_holder(&p->slots[i]);
+}
+
+static void block(player *p) {
+    for (uint64_t ms = PICK(&p->dice, 20, 120); ms > 0; ms--) {
+        usleep(1000);
+        look_at_all(p);
+    }
 }
 
 /* Requests that come late would find no store any more. */
@@ -450,6 +457,7 @@ static void play(void *arg) {
     player_open(p);
     while (uv_hrtime() < end) {
         act(p);
+        look_at_all(p);
         uv_run(&p->h.loop, UV_RUN_NOWAIT);
         if (roll(&p->dice, 4) == 0) usleep(200);
     }
