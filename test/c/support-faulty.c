@@ -123,7 +123,8 @@ static fault befalls(const hf_op *op) {
     return (fault)atomic_load(&the_plan.fault);
 }
 
-/* A request that is not to land asks for nothing instead, so that its answer comes the usual way. */
+/* A request that is not to land asks for nothing instead, so that its answer comes the usual
+ * way. */
 static void blank(hf_op *op) {
     static const hf_slice nothing = {"\x01 nobody's", 9};
     op->keys = &nothing;
