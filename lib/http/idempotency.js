@@ -8,7 +8,7 @@ const { parseKey, recordKey } = require('./key');
 const { problem, problemOfClaim, outcomeUnknown, outcomeNotStored, answerTooLarge } =
   require('./problem');
 const { replay, sendProblem } = require('./replay');
-const { ResponseRecorder } = require('./response-recorder');
+const { ResponseRecorder, makeDictionary } = require('./response-recorder');
 
 // Thrown through hf.once, which then takes the claim back: the next request runs anew.
 const NO_RECORD = Symbol('no record');
@@ -72,8 +72,10 @@ async function protect(settings, exchange, proceed) {
   const mark = await fingerprint(exchange, settings.fingerprint);
   const attempt = { settings, req, res, record, recorder: null };
   try {
-    const done = await settings.hf.once(record, onceOptions(settings, mark),
+    const running = settings.hf.once(record, onceOptions(settings, mark),
       (run) => answerOf(attempt, () => proceed(run)));
+    makeDictionary(res); // while the store works
+    const done = await running;
     if (done.replayed) sendRecorded(res, decodeAnswer(done.value), record);
     else attempt.recorder.release();
   } catch (error) {
