@@ -235,7 +235,8 @@ void hf_engine_exit(hf_engine *engine, uint64_t timeout_ms) {
     for (hf__node *node = engine->leases.next; node != &engine->leases; node = next) {
         hf__lease *lease = hf__of(node, hf__lease, node);
         next = node->next;
-        if (hf__lease_end(lease, HF__LOSS_CLOSED)) hf__engine_hand_over(engine, lease);
+        if (hf__lease_end(lease, HF__LOSS_CLOSED) && !hf__engine_hand_over(engine, lease))
+            hf__engine_look(engine, lease); /* its owner is told, should the loop go on */
     }
     for (hf__node *node = engine->clients.next; node != &engine->clients; node = next) {
         hf__member *member = hf__of(node, hf__member, node);

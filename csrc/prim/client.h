@@ -33,7 +33,7 @@ struct hf_client {
     hf__node holding;  /* locks held and operations running (hf__waiter) */
     hf__node requests; /* operations on entries (hf__request) */
 
-    hf__map queues; /* lock.c: waiters and holders by key */
+    hf__map queues; /* queue.c: waiters and holders by key */
     uint32_t n_waiting;
     hf__attempt *free_attempts;
     uint32_t n_free_attempts;
@@ -90,7 +90,8 @@ static inline void hf__client_timer(hf_client *client, hf__timer *timer, uint64_
 /* The keeper will renew leases of this client. */
 hf_code hf__client_need_keeper(hf_client *client, hf_error *error);
 
-/* lock.c, for client.c */
+/* attempt.c, for client.c: ends the undos (a drop under way is the last), hands the keeper every
+ * token that is at the store or on its way there, and frees the attempts kept for reuse. */
 void hf__undo_stop_all(hf_client *client);
 void hf__attempts_exit(hf_client *client);
 void hf__attempts_free(hf_client *client);

@@ -26,6 +26,8 @@ static hf_code check(const hf_client *client, const hf_op *op, hf_error *error) 
     case HF_SWEEP: break;
     default: return hf__error_set(error, HF_EINVAL, 0, "this operation has a function of its own");
     }
+    if (op->verb != HF_SWEEP && op->space != (op->verb == HF_LIST ? HF_LEASES : HF_VALUES))
+        return hf__error_set(error, HF_EINVAL, 0, "this operation is not for that namespace");
     if (!hf__store_has(client->vt, (hf_verb)op->verb))
         return hf__error_set(error, HF_ENOTSUP, 0, "the %s store has no such operation",
                              client->vt->name);

@@ -19,6 +19,7 @@
 
 static void on_timer(hf__timer *timer);
 static void on_take(hf_op *op);
+static void on_extended(hf__lease *lease, hf__extend *extend);
 
 /* ---------------------------------------------------------------- references */
 
@@ -520,6 +521,7 @@ static void fill(hf_lock *lock, hf_client *client, const hf_lock_options *o) {
     lease->max_stall_ms = o->max_stall_ms;
     lease->hold_end_ns = HF_FOREVER;
     lease->on_lost = on_lost;
+    lease->on_extended = on_extended;
     lease->on_left = on_left;
     lock->waiter.stop = stop_waiting;
     hf__list_init(&lock->waiter.node);
@@ -535,8 +537,6 @@ static void fill(hf_lock *lock, hf_client *client, const hf_lock_options *o) {
     lock->ttl_ms = o->ttl_ms;
     lock->max_hold_ms = o->max_hold_ms;
 }
-
-static void on_extended(hf__lease *lease, hf__extend *extend);
 
 hf_code hf_lock_acquire(hf_client *client, const hf_lock_options *options,
                         void (*acquired)(void *data, hf_lock *lock, const hf_lock_result *result),
@@ -562,7 +562,6 @@ hf_code hf_lock_acquire(hf_client *client, const hf_lock_options *options,
         hf__free(&client->engine->allocator, lock);
         return hf__error_set(error, HF_ENOMEM, 0, NULL);
     }
-    lock->lease.on_extended = on_extended;
     lock->acquired = acquired;
     lock->lost = lost;
     lock->data = data;

@@ -5,10 +5,6 @@
 #include <assert.h>
 #include <string.h>
 
-static hf_client *client_of(const hf_lock *lock) {
-    return lock->client;
-}
-
 static void on_hint(hf__watch *watch) {
     hf__queue *queue = hf__of(watch, hf__queue, watch);
     hf__node *first = hf__list_first(&queue->waiting);
@@ -53,7 +49,7 @@ static hf__queue *queue_get(hf_client *client, hf_slice key) {
 bool hf__queues_join(hf_lock *lock) {
     for (uint32_t i = 0; i < lock->lease.n_keys; i++) {
         hf__place *place = &lock->places[i];
-        place->queue = queue_get(client_of(lock), lock->lease.keys[i]);
+        place->queue = queue_get(lock->client, lock->lease.keys[i]);
         if (place->queue == NULL) {
             while (i-- > 0) {
                 hf__list_remove(&lock->places[i].node);
@@ -112,7 +108,7 @@ void hf__queues_set_taking(hf_lock *lock, bool taking) {
 }
 
 bool hf__queues_watch(hf_lock *lock) {
-    hf_client *client = client_of(lock);
+    hf_client *client = lock->client;
     if (client->vt->watch == NULL) return false;
     for (uint32_t i = 0; i < lock->lease.n_keys; i++) {
         hf__queue *queue = lock->places[i].queue;

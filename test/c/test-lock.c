@@ -565,8 +565,8 @@ static void on_block(uv_timer_t *timer) {
     hf_error error;
     hf_slice key = slice("late");
     hf_lock_options o = lock_options(&key, 1);
-    o.max_stall_ms = 200;
-    block_ms(600);
+    o.max_stall_ms = 400;
+    block_ms(1500);
     CHECK_INT(hf_lock_acquire(h->client, &o, on_late_acquired, NULL, &late_answered, &late, &error),
               HF_OK);
 }
@@ -578,13 +578,13 @@ TEST(a_stall_is_not_held_against_who_came_after_it) {
     hf_slice key = slice("k");
     hf_lock_options o = lock_options(&key, 1);
     host_open(&h, "memory:");
-    o.max_stall_ms = 1000;
+    o.max_stall_ms = 5000;
     CHECK_INT(held_ask(&h, &l, &o), HF_OK);
     host_until(&h, &l.answered, 1);
     uv_timer_init(&h.loop, &timer);
     timer.data = &h;
     late_answered = 0;
-    uv_timer_start(&timer, on_block, 400, 0);
+    uv_timer_start(&timer, on_block, 100, 0);
     host_until(&h, &late_answered, 1);
     CHECK(hf_lock_held(late));
     CHECK(hf_lock_held(l.lock));
