@@ -33,7 +33,7 @@ function applies(settings, req) {
  *   request without a key, which needs none
  */
 function readKey(settings, req) {
-  const values = req.headersDistinct[settings.header.toLowerCase()] ?? [];
+  const values = valuesOf(req, settings.header.toLowerCase());
   if (values.length === 0) {
     if (!settings.required) return { key: null, problem: null };
     return { key: null, problem: problem('key-missing',
@@ -44,6 +44,15 @@ function readKey(settings, req) {
     : parseKey(values[0]);
   if (parsed.problem === null) return { key: parsed.key, problem: null };
   return { key: null, problem: problem('key-malformed', parsed.problem) };
+}
+
+// All values of one header: req.headersDistinct would sort out those of all others, too.
+function valuesOf({ rawHeaders }, name) {
+  const values = [];
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    if (rawHeaders[i].toLowerCase() === name) values.push(rawHeaders[i + 1]);
+  }
+  return values;
 }
 
 /**
