@@ -171,7 +171,8 @@ hf_code hf_engine_open(struct uv_loop_s *loop, const hf_engine_options *options,
 void hf_engine_close(hf_engine *engine, void (*cb)(void *data), void *data);
 
 /* For the end of the process, where the loop will not turn again: drops every lease still held,
- * in one batch, from the keeper thread, and waits for it, `timeout_ms` at most. Idempotent.
+ * and what is on its way to the store, in one batch, from the keeper thread, and waits for it,
+ * `timeout_ms` at most. A loop that goes on all the same learns of the losses. Idempotent.
  * Blocks. */
 void hf_engine_exit(hf_engine *engine, uint64_t timeout_ms);
 
@@ -427,7 +428,8 @@ uint64_t hf_lock_fence(const hf_lock *lock); /* 0 where the store has none */
 
 /* Sets the lease to `ttl_ms` from now, and this and later renewals too, within max_hold. `cb`
  * gets NULL, or HF_ELOST, or why the store could not be reached (the lock is then held for what
- * was left). */
+ * was left). Errors of the call itself, after which `cb` does not run: HF_EINVAL, HF_ELOST,
+ * HF_ENOMEM, HF_EIO. */
 hf_code hf_lock_extend(hf_lock *lock, uint64_t ttl_ms,
                        void (*cb)(void *data, hf_lock *lock, const hf_error *error), void *data);
 

@@ -1,8 +1,8 @@
 /* Everything at once, at random: hosts that ask, cancel, extend, release, lose, block, close and
- * exit, on one file and on a store that fails. What must hold is judged from outside of the library:
- * every callback exactly once and none after free, no two holders of an exclusive key, fences in
- * order, one outcome per operation, nothing held in the end. HF_SEED=n repeats a run (as far as the
- * threads allow). */
+ * exit, on one file and on a store that fails. What must hold is judged from outside of the
+ * library: every callback exactly once and none after free, no two holders of an exclusive key,
+ * fences in order, one outcome per operation, nothing held in the end. HF_SEED=n repeats a run
+ * (as far as the threads allow). */
 #include "support-faulty.h"
 #include "support-host.h"
 
