@@ -163,9 +163,10 @@ napi_value Extend(napi_env env, napi_callback_info info) {
     return StartResult(env, code, LocalError(code));
 }
 
-// release(slot) -> RELEASE_PENDING: a result will come; RELEASE_LOST: it was lost, and nothing more
-// will come; RELEASE_GONE: it was lost, and the result that says so is on its way; RELEASE_NOMEM: it
-// is given up, without memory to tell the store at once, and nothing more will come.
+// release(slot) -> RELEASE_PENDING: a result will come; RELEASE_LOST: it was lost, and nothing
+// more will come; RELEASE_GONE: it was lost, and the result that says so is on its way;
+// RELEASE_NOMEM: it is given up, without memory to tell the store at once, and nothing more will
+// come.
 napi_value Release(napi_env env, napi_callback_info info) {
     const Arguments<1> args(env, info);
     LockHandle *handle = args.Handle<LockHandle>(0);
