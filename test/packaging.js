@@ -85,7 +85,7 @@ function packAndInstall() {
   const names = files.map((file) => file.path);
 
   check('the tarball holds what is used, and no more', () => {
-    const allowed = /^(lib|types|bin|csrc)\/|^node_modules\/(node-addon-api|node-gyp-build)\//;
+    const allowed = /^(lib|types|bin|csrc|docs)\/|^node_modules\/(node-addon-api|node-gyp-build)\//;
     const single = ['package.json', 'binding.gyp', 'script/sources.js', 'README.md', 'LICENSE',
       'CHANGELOG.md', 'SECURITY.md'];
     const extra = names.filter((name) => !allowed.test(name) && !single.includes(name));
