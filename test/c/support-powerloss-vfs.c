@@ -90,6 +90,7 @@ static void apply(struct image *image, const struct change *change, size_t len) 
         if (image->len > (size_t)change->at) image->len = (size_t)change->at;
         return;
     }
+    if (len == 0) return; /* torn before its first byte */
     if (end > image->cap) {
         image->cap = end * 2;
         image->certain = must(realloc(image->certain, image->cap));

@@ -436,9 +436,10 @@ static bool lose_power(struct shared *s, int number) {
 
 TEST(a_loss_of_power_loses_nothing_acknowledged) {
     struct shared *s = share();
-    uint64_t seed = hf__random_between(1, UINT32_MAX);
+    const char *given = getenv("HF_SEED");
+    uint64_t seed = given != NULL ? strtoull(given, NULL, 10) : hf__random_between(1, UINT32_MAX);
 
-    printf("    seed %llu\n", (unsigned long long)seed);
+    printf("    HF_SEED=%llu\n", (unsigned long long)seed);
     for (int i = 0; i < 60; i++) {
         s->seed = seed + (uint64_t)i;
         /* Some of them while the file is being made. */
