@@ -325,27 +325,31 @@ TEST(a_writer_that_gives_up_takes_its_mark_along) {
     hf_lock_options shared = lock_options(&key, 1), exclusive = shared;
     shared.limit = HF_SHARED;
     shared.wait_ms = 0;
-    exclusive.wait_ms = 200;
+    exclusive.wait_ms = HF_FOREVER;
     host_open(&h, "sqlite:");
     host_open(&other, "sqlite:");
     CHECK_INT(held_ask(&h, &reader, &shared), HF_OK);
     host_until(&h, &reader.answered, 1);
     CHECK_INT(held_ask(&other, &writer, &exclusive), HF_OK);
-    host_run_ms(&other, 100);
-    CHECK_INT(held_ask(&h, &next, &shared), HF_OK);
-    host_until(&h, &next.answered, 1);
-    CHECK_INT(next.code, HF_ETIMEDOUT); /* the writer's mark keeps new readers out */
-    hf_lock_free(next.lock);
+    /* The writer's mark keeps new readers out, as soon as it is there. */
+    for (int i = 0; i < 10000; i++) {
+        host_run_ms(&other, 1);
+        CHECK_INT(held_ask(&h, &next, &shared), HF_OK);
+        host_until(&h, &next.answered, 1);
+        hf_lock_free(next.lock);
+        if (next.code != HF_OK) break;
+    }
+    CHECK_INT(next.code, HF_ETIMEDOUT);
+    hf_lock_cancel(writer.lock);
     host_until(&other, &writer.answered, 1);
-    CHECK_INT(writer.code, HF_ETIMEDOUT);
+    CHECK_INT(writer.code, HF_ECANCELED);
     hf_lock_free(writer.lock);
-    host_run_ms(&other, 50);
+    host_close(&other); /* what it had on its way has landed */
     CHECK_INT(held_ask(&h, &next, &shared), HF_OK);
     host_until(&h, &next.answered, 1);
-    CHECK_INT(next.code, HF_OK); /* and is gone with it */
+    CHECK_INT(next.code, HF_OK); /* and is gone with it, long before its time */
     hf_lock_free(next.lock);
     hf_lock_free(reader.lock);
-    host_close(&other);
     host_close(&h);
 }
 
