@@ -69,7 +69,7 @@ int main(int argc, char **argv) {
     uv_loop_t *loop = uv_default_loop();
     uv_timer_init(loop, &work);
     if (hf_engine_open(loop, NULL, &engine, &error) != HF_OK ||
-        hf_client_open(engine, (hf_slice){url, strlen(url)}, &client, &error) != HF_OK) {
+        hf_client_open(engine, (hf_slice){url, strlen(url)}, NULL, &client, &error) != HF_OK) {
         fprintf(stderr, "%s: %s\n", hf_code_name(error.code), error.message);
         return 1;
     }

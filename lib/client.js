@@ -63,14 +63,15 @@ function onGeneral(event, result) {
 class Client {
   /**
    * @param {string} url of the store
+   * @param {{ handoffs: number, handoffTime: number }} options
    * @param {import('node:events').EventEmitter} emitter who hears of problems
    */
-  constructor(url, emitter) {
+  constructor(url, { handoffs, handoffTime }, emitter) {
     this.emitter = emitter;
     this.closing = null;
     this.closed = false;
     this.slot = slots.take(this);
-    const failure = binding.openClient(this.slot, url);
+    const failure = binding.openClient(this.slot, url, handoffs, handoffTime);
     if (failure !== null) {
       slots.give(this.slot);
       throw openFailure(url, failure);

@@ -7,23 +7,25 @@ const binding = require('./binding');
 const { Client } = require('./client');
 const { duration } = require('./duration');
 const { HoldfastError, LockLostError, LockTimeoutError } = require('./errors');
-const { holderInfo } = require('./holder');
+const { holderInfo, waiterInfo } = require('./holder');
 const { KV } = require('./kv');
 const { acquireLock, lockPlan, lossOf, releaseQuietly } = require('./lock');
 const { IDEMPOTENT_OPTIONS, forgetRecord, oncePlan, readRecord, runOnce } = require('./once');
 const {
-  checkFunction, checkKey, checkLockKey, checkOptions, isPromise, typeName,
+  checkFunction, checkInteger, checkKey, checkOptions, lockKeys, isPromise, typeName,
 } = require('./validate');
 
-const { OP_EXACT } = binding.constants;
+const { HANDOFFS_MAX, OP_EXACT } = binding.constants;
 
 const DEFAULT_URL = 'sqlite:./holdfast.db';
-const CLIENT_OPTIONS = new Set();
+const CLIENT_OPTIONS = new Set(['handoffs', 'handoffTime']);
+const HANDOFFS = 16;
+const HANDOFF_TIME_MS = 100;
 const CLOSE_OPTIONS = new Set(['timeout']);
 const CLOSE_TIMEOUT_MS = 5000;
 const SWEEP_ROWS = 1000;
-// More holders than this of one key are not listed.
-const HOLDERS_MAX = 1000;
+// More than this, holders or waiters of one key, are not listed.
+const LISTED_MAX = 1000;
 
 function urlOf(url) {
   if (Array.isArray(url)) {
@@ -43,6 +45,22 @@ function urlOf(url) {
   return DEFAULT_URL;
 }
 
+/** Reads the options of open(). */
+function clientPlan(options) {
+  checkOptions(options, CLIENT_OPTIONS);
+  const plan = { handoffs: HANDOFFS, handoffTime: HANDOFF_TIME_MS };
+  if (options === undefined) return plan;
+  const { handoffs, handoffTime } = options;
+  if (handoffs !== undefined) {
+    checkInteger(handoffs, 'options.handoffs', 0, HANDOFFS_MAX);
+    plan.handoffs = handoffs;
+  }
+  if (handoffTime !== undefined) {
+    plan.handoffTime = duration(handoffTime, 'options.handoffTime', { min: 0, infinite: true });
+  }
+  return plan;
+}
+
 // Set by class Holdfast: what open() may do and users may not.
 let connect;
 
@@ -56,15 +74,18 @@ class Holdfast extends EventEmitter {
    *
    * @param {string} [url] 'sqlite:PATH' or 'memory:'. By default HOLDFAST_URL, else
    *   'sqlite:./holdfast.db', but with NODE_ENV=production it must be given in one of the two ways.
-   * @param {object} [options] there are none yet
+   * @param {object} [options]
+   * @param {number} [options.handoffs=16] 0 to 1,000,000: how many times in a row a lock may pass
+   *   among those of this process who wait for it, while another process waits too
+   * @param {number | string} [options.handoffTime='100ms'] or for how long; 0, or Infinity
    * @throws {TypeError} if `url` is no string, or missing in production
    * @throws {RangeError} if `url` is not understood
    * @throws {HoldfastError} HF_ENOTSUP if this version has no such store
    */
   constructor(url, options) {
     super();
-    checkOptions(options, CLIENT_OPTIONS);
-    this.#client = new Client(urlOf(url), this);
+    const plan = clientPlan(options);
+    this.#client = new Client(urlOf(url), plan, this);
     this.#kv = new KV(this.#client);
   }
 
@@ -97,8 +118,7 @@ class Holdfast extends EventEmitter {
   lock(key, options) {
     // Without `async`, which would cost every lock another promise.
     try {
-      checkLockKey(key);
-      return acquireLock(this.#client, key, lockPlan(options, false));
+      return acquireLock(this.#client, lockKeys(key), lockPlan(options, false));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -113,9 +133,9 @@ class Holdfast extends EventEmitter {
    * @throws {HoldfastError} what the store reports
    */
   async tryLock(key, options) {
-    checkLockKey(key);
+    const keys = lockKeys(key);
     try {
-      return await acquireLock(this.#client, key, lockPlan(options, true));
+      return await acquireLock(this.#client, keys, lockPlan(options, true));
     } catch (error) {
       if (error instanceof LockTimeoutError) return null;
       throw error;
@@ -136,8 +156,7 @@ class Holdfast extends EventEmitter {
    */
   async withLock(key, options, fn) {
     const [given, run] = optionsAndFunction('withLock', options, fn);
-    checkLockKey(key);
-    const lock = await acquireLock(this.#client, key, lockPlan(given, false));
+    const lock = await acquireLock(this.#client, lockKeys(key), lockPlan(given, false));
     let result;
     try {
       result = await run(lock);
@@ -148,11 +167,11 @@ class Holdfast extends EventEmitter {
     await releaseQuietly(lock);
     const loss = lossOf(lock);
     if (loss === null) return result;
-    throw new LockLostError(loss.message, { key, result, cause: loss.cause });
+    throw new LockLostError(loss.message, { key: loss.key, result, cause: loss.cause });
   }
 
   /**
-   * Tells who holds the lock of `key`, and how many of this process wait for it.
+   * Tells who holds the lock of `key`, and who of this process waits for it, in order.
    *
    * @param {string} key 1 to 1,024 bytes of UTF-8 without NUL
    * @returns {Promise<object | null>} null when nobody holds it, nor waits
@@ -161,12 +180,14 @@ class Holdfast extends EventEmitter {
     checkKey(key);
     const client = this.#client;
     const holders = await client.call(
-      (handle, slot) => binding.list(handle, slot, key, '', HOLDERS_MAX, OP_EXACT),
+      (handle, slot) => binding.list(handle, slot, key, '', LISTED_MAX, OP_EXACT),
       ({ extra }) => extra.map(([, holder]) => holderInfo(holder)),
     );
-    const [waiters, longestWait] = client.closed ? [0, 0] : binding.waiters(client.slot, key);
-    if (holders.length === 0 && waiters === 0) return null;
-    return { key, holders, waiters, longestWait };
+    const [waiting, ...waiters] = client.closed
+      ? [0]
+      : binding.waiters(client.slot, key, LISTED_MAX);
+    if (holders.length === 0 && waiting === 0) return null;
+    return { key, holders, waiting, waiters: waiters.map(waiterInfo) };
   }
 
   /**
@@ -337,7 +358,7 @@ function optionsAndFunction(method, options, fn) {
  * Opens a store and connects.
  *
  * @param {string} [url] as for `new Holdfast()`
- * @param {object} [options] there are none yet
+ * @param {object} [options] as for `new Holdfast()`
  * @returns {Promise<Holdfast>} when it is ready
  * @throws {HoldfastError} if it could not connect: nothing stays open then
  */

@@ -8,7 +8,7 @@ const { duration } = require('./duration');
 const {
   BoundsError, ConflictError, HoldfastError, StaleFenceError, quote,
 } = require('./errors');
-const { Lock } = require('./lock');
+const { Lock, guardOf } = require('./lock');
 const { Run } = require('./once');
 const {
   checkFunction, checkInteger, checkKey, checkOptions, isPromise, readCondition, typeName,
@@ -64,8 +64,9 @@ function fenceOf(options) {
     throw new TypeError(`${FENCE} must be a Lock or { key, fence }; got ${got}`);
   }
   if (!(fence instanceof Lock)) return fenceOfPair(fence);
-  if (fence.fence === null) throw new TypeError(`${FENCE} is a Lock without a fence`);
-  return { key: fence.keys[0], fence: fence.fence };
+  const guard = guardOf(fence);
+  if (typeof guard === 'string') throw new TypeError(`${FENCE} is ${guard}`);
+  return guard;
 }
 
 // The core's word for "for ever" is 0.

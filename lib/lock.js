@@ -11,20 +11,27 @@ const telemetry = require('./telemetry');
 const { tokenText } = require('./client');
 const { duration } = require('./duration');
 const { HoldfastError, LockLostError, closedError, fromNative, quote } = require('./errors');
-const { holderInfo } = require('./holder');
-const { checkBoolean, checkNote, checkOptions, checkSignal } = require('./validate');
+const { holderInfo, modeOf } = require('./holder');
+const {
+  checkBoolean, checkChoice, checkInteger, checkNote, checkOptions, checkSignal,
+} = require('./validate');
 
 const {
   EVENT_ACQUIRED, EVENT_LOST, RECORD_FAILED, RECORD_HELD_HERE, RECORD_YES,
-  LOCK_RENEW, RELEASE_GONE, RELEASE_LOST, RELEASE_NOMEM, TTL_MIN, TTL_MAX,
+  LOCK_RENEW, RELEASE_GONE, RELEASE_LOST, RELEASE_NOMEM, SHARED, TTL_MIN, TTL_MAX,
 } = binding.constants;
 
 const TTL = { min: TTL_MIN, max: TTL_MAX };
 const WAIT = { min: 0, infinite: true };
 const HOLD = { min: TTL_MIN, infinite: true };
 const STALL = { min: TTL_MIN, infinite: true };
+const EXCLUSIVE = 1;
+const PERMITS_MAX = 1_000_000;
+const MODES = ['exclusive', 'shared'];
 
-const LOCK_OPTIONS = new Set(['ttl', 'wait', 'renew', 'maxHold', 'maxStall', 'signal', 'note']);
+const LOCK_OPTIONS = new Set([
+  'ttl', 'wait', 'renew', 'maxHold', 'maxStall', 'mode', 'permits', 'signal', 'note',
+]);
 const TRY_OPTIONS = new Set([...LOCK_OPTIONS].filter((name) => name !== 'wait'));
 
 const DEFAULTS = Object.freeze({
@@ -32,6 +39,7 @@ const DEFAULTS = Object.freeze({
   wait: 10000,
   maxHold: Infinity,
   maxStall: 60000,
+  limit: EXCLUSIVE,
   flags: LOCK_RENEW,
   note: '',
   signal: undefined,
@@ -48,17 +56,29 @@ const LOST = 5;
 
 function noop() {}
 
+// How many may hold it at a time.
+function limitOf(mode, permits) {
+  if (mode !== undefined) checkChoice(mode, 'options.mode', MODES);
+  if (permits === undefined) return mode === 'shared' ? SHARED : EXCLUSIVE;
+  checkInteger(permits, 'options.permits', 1, PERMITS_MAX);
+  if (mode !== undefined) {
+    throw new TypeError('options.mode and options.permits exclude each other: give one of them');
+  }
+  return permits;
+}
+
 /** Reads the options of lock(), or of tryLock() where `single` is true. */
 function lockPlan(options, single) {
   checkOptions(options, single ? TRY_OPTIONS : LOCK_OPTIONS);
   const defaults = single ? TRY_DEFAULTS : DEFAULTS;
   if (options === undefined) return defaults;
-  const { ttl, wait, renew, maxHold, maxStall, signal, note } = options;
+  const { ttl, wait, renew, maxHold, maxStall, mode, permits, signal, note } = options;
   const plan = { ...defaults };
   if (ttl !== undefined) plan.ttl = duration(ttl, 'options.ttl', TTL);
   if (wait !== undefined) plan.wait = duration(wait, 'options.wait', WAIT);
   if (maxHold !== undefined) plan.maxHold = duration(maxHold, 'options.maxHold', HOLD);
   if (maxStall !== undefined) plan.maxStall = duration(maxStall, 'options.maxStall', STALL);
+  plan.limit = limitOf(mode, permits);
   if (renew !== undefined) {
     checkBoolean(renew, 'options.renew');
     if (!renew) plan.flags &= ~LOCK_RENEW;
@@ -76,6 +96,18 @@ function lockPlan(options, single) {
 
 const NOT_REENTRANT = ' (locks are not re-entrant)';
 
+/** What is locked, as messages name it. */
+function nameOf(key) {
+  if (!Array.isArray(key)) return quote(key);
+  const shown = key.slice(0, 2).map(quote).join(', ');
+  return key.length > 2 ? `of ${shown} and ${key.length - 2} more` : `of ${shown}`;
+}
+
+// What an error gives as its `key`.
+function firstOf(key) {
+  return Array.isArray(key) ? key[0] : key;
+}
+
 function heldBy({ pid, host, note }, here, heldFor) {
   const who = here ? 'this process' : `process ${pid} on ${host}`;
   const end = here ? NOT_REENTRANT : '';
@@ -84,20 +116,22 @@ function heldBy({ pid, host, note }, here, heldFor) {
 
 /** The error of a wait that ended; `holder` may be null. */
 function timeoutError(key, wait, raw, holder, here) {
-  const start = `the lock ${quote(key)} was not free within ${wait} ms`;
+  const start = `the lock ${nameOf(key)} was not free within ${wait} ms`;
+  const about = { key: firstOf(key) };
   if (holder === null) {
     const message = here ? `${start}: held by this process${NOT_REENTRANT}` : start;
-    return fromNative(raw, { key, message });
+    return fromNative(raw, { ...about, message });
   }
   // Clocks of two machines differ; nobody holds for less than no time.
   const heldFor = Math.max(0, Date.now() - holder.since.getTime());
   const message = `${start}: ${heldBy(holder, here, heldFor)}`;
-  return fromNative(raw, { key, message, holder, heldFor });
+  return fromNative(raw, { ...about, message, holder, heldFor });
 }
 
 // Set by class Lock: what other files may do with a lock and its users may not.
 let start;
 let inspectLoss;
+let readGuard;
 let emitterOf;
 
 /**
@@ -140,12 +174,13 @@ class Lock {
   static {
     start = (lock) => lock.#start();
     emitterOf = (lock) => lock.#client.emitter;
+    readGuard = (lock) => lock.#guard();
     inspectLoss = (lock) => (lock.#state === LOST ? lock.#lossError() : null);
   }
 
   /** The keys that are locked. */
   get keys() {
-    this.#keys ??= Object.freeze([this.#key]);
+    this.#keys ??= Array.isArray(this.#key) ? this.#key : Object.freeze([this.#key]);
     return this.#keys;
   }
 
@@ -197,7 +232,7 @@ class Lock {
   assertHeld() {
     if (this.held) return;
     if (this.#state === RELEASING || this.#state === RELEASED) {
-      throw new LockLostError(`lock ${quote(this.#key)} was released`, { key: this.#key });
+      throw new LockLostError(`lock ${nameOf(this.#key)} was released`, this.#about());
     }
     throw this.#lossError();
   }
@@ -271,15 +306,15 @@ class Lock {
   }
 
   #acquire() {
-    const { ttl, wait, maxHold, maxStall, flags, note, signal } = this.#plan;
+    const { ttl, wait, maxHold, maxStall, limit, flags, note, signal } = this.#plan;
     const slot = slots.take(this);
     this.#slot = slot;
     const failure = binding.acquire(
-      this.#client.slot, slot, this.#key, ttl, wait, maxHold, maxStall, flags, note,
+      this.#client.slot, slot, this.#key, ttl, wait, maxHold, maxStall, limit, flags, note,
     );
     if (failure !== null) {
       slots.give(slot);
-      this.#reject(fromNative(failure, { key: this.#key }));
+      this.#reject(fromNative(failure, this.#about()));
     } else if (signal !== undefined) {
       this.#onAbort = () => this.#giveUp();
       aborts.listen(signal, this.#onAbort);
@@ -340,7 +375,7 @@ class Lock {
 
   #refusal(result) {
     const [error, raw] = result.extra;
-    if (error[0] !== 'HF_ETIMEDOUT') return fromNative(error, { key: this.#key });
+    if (error[0] !== 'HF_ETIMEDOUT') return fromNative(error, this.#about());
     const here = (result.flags & RECORD_HELD_HERE) !== 0;
     // What this process holds it knows without asking the store.
     const holder = here ? this.#holderHere() : raw === null ? null : holderInfo(raw);
@@ -348,9 +383,10 @@ class Lock {
   }
 
   #holderHere() {
+    const wanted = new Set(this.keys);
     for (const owner of slots.live()) {
-      if (!(owner instanceof Lock) || owner.#key !== this.#key) continue;
-      if (owner.#client === this.#client && owner.#state === HELD) return owner.#info();
+      if (!(owner instanceof Lock) || owner.#client !== this.#client) continue;
+      if (owner.#state === HELD && owner.keys.some((key) => wanted.has(key))) return owner.#info();
     }
     return null;
   }
@@ -364,6 +400,7 @@ class Lock {
       pid: process.pid,
       host: hostname(),
       note: this.#plan.note,
+      ...modeOf(this.#plan.limit),
     };
   }
 
@@ -407,28 +444,43 @@ class Lock {
     }
   }
 
+  #guard() {
+    const { limit } = this.#plan;
+    if (limit === SHARED) return 'a shared Lock, which guards no write';
+    if (limit !== EXCLUSIVE) return 'a Lock with several permits, which guards no write';
+    if (Array.isArray(this.#key)) return 'a Lock of several keys, which guards no write';
+    if (this.#fence === 0) return 'a Lock without a fence';
+    return { key: this.#key, fence: this.#fence };
+  }
+
   // It is given up, but for want of memory the store was not told at once.
   #releasedUntold() {
     slots.give(this.#slot);
     renewals.remove(this.#token0, this.#token1);
     this.#state = RELEASED;
-    const message = `out of memory while releasing the lock ${quote(this.#key)}: ` +
+    const message = `out of memory while releasing the lock ${nameOf(this.#key)}: ` +
       'it is no longer held, and its lease ends by itself';
-    const error = new HoldfastError('HF_ENOMEM', message, { key: this.#key });
+    const error = new HoldfastError('HF_ENOMEM', message, this.#about());
     if (telemetry.lock.hasSubscribers) this.#publish('released', { error });
     const rejected = Promise.reject(error);
     rejected.catch(noop);
     return rejected;
   }
 
+  #about() {
+    return { key: firstOf(this.#key) };
+  }
+
   #lossError() {
-    const details = { key: this.#key };
+    const details = this.#about();
     if (this.#why !== null) return fromNative(this.#why, details);
-    return new LockLostError(`the lock ${quote(this.#key)} was lost: ${this.#missed}`, details);
+    return new LockLostError(`the lock ${nameOf(this.#key)} was lost: ${this.#missed}`, details);
   }
 
   #publish(event, more) {
-    const message = { event, key: this.#key, note: this.#plan.note, ...more };
+    const message = {
+      event, key: firstOf(this.#key), keys: this.keys, note: this.#plan.note, ...more,
+    };
     if (event !== 'wait') {
       message.token = this.token;
       message.fence = this.fence;
@@ -457,9 +509,18 @@ function acquireLock(client, key, plan) {
   return start(new Lock(client, key, plan));
 }
 
+/**
+ * What a lock guards a write by.
+ *
+ * @returns {{ key: string, fence: number } | string} or what it is that guards none
+ */
+function guardOf(lock) {
+  return readGuard(lock);
+}
+
 /** The LockLostError of a lock whose lease was lost, else null. */
 function lossOf(lock) {
   return inspectLoss(lock);
 }
 
-module.exports = { Lock, acquireLock, lockPlan, lossOf, releaseQuietly };
+module.exports = { Lock, acquireLock, guardOf, lockPlan, lossOf, nameOf, releaseQuietly };

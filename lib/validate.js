@@ -3,7 +3,7 @@
 // Checks of arguments. A wrong type is a TypeError, a wrong value a RangeError, each with the
 // argument's name; nothing has been started when one is thrown.
 
-const { KEY_MAX, NOTE_MAX } = require('./binding').constants;
+const { KEY_MAX, KEYS_MAX, NOTE_MAX } = require('./binding').constants;
 
 // No UTF-16 string this short can be longer than KEY_MAX in UTF-8.
 const SURELY_SHORT = Math.floor(KEY_MAX / 3);
@@ -32,12 +32,28 @@ function checkKey(key, name = 'key') {
   if (!key.isWellFormed()) throw new RangeError(`${name} must not contain lone surrogates`);
 }
 
-/** The key of a lock. */
-function checkLockKey(key) {
-  if (Array.isArray(key)) {
-    throw new TypeError('key must be a string: locks of several keys come with a later version');
+/**
+ * The key of a lock, or an array of 1 to 64 different ones.
+ *
+ * @returns {string | readonly string[]} a copy, and an array only where there are several
+ */
+function lockKeys(key) {
+  if (!Array.isArray(key)) {
+    if (typeof key !== 'string') throw wrongType('key', 'a string or an array of strings', key);
+    checkKey(key);
+    return key;
   }
-  checkKey(key);
+  if (key.length < 1 || key.length > KEYS_MAX) {
+    throw new RangeError(`key must be 1 to ${KEYS_MAX} keys; got ${key.length}`);
+  }
+  const keys = [...key];
+  const seen = new Set();
+  for (const [i, each] of keys.entries()) {
+    checkKey(each, `key[${i}]`);
+    if (seen.has(each)) throw new RangeError(`key[${i}] is the same as one before it`);
+    seen.add(each);
+  }
+  return keys.length === 1 ? keys[0] : Object.freeze(keys);
 }
 
 function distance(a, b) {
@@ -62,15 +78,7 @@ function nearest(name, names) {
   return close ? ranked[0][1] : undefined;
 }
 
-// Names of the contract that this version does not offer yet. It says so instead of ignoring them.
-const LATER = new Map([
-  ['mode', 'shared locks come with a later version'],
-  ['permits', 'counted locks come with a later version'],
-]);
-
 function unknownOption(option, names, name) {
-  const later = LATER.get(option);
-  if (later !== undefined) return new TypeError(`${name}.${option} is not supported: ${later}`);
   const shown = option.slice(0, 64);
   const near = nearest(shown, names);
   const hint = near === undefined
@@ -149,7 +157,7 @@ function checkChoice(value, name, choices) {
 
 module.exports = {
   checkKey,
-  checkLockKey,
+  lockKeys,
   checkOptions,
   readCondition,
   checkFunction,

@@ -8,9 +8,13 @@
 
 #include <string.h>
 
-hf_code hf_client_open(hf_engine *engine, hf_slice url, hf_client **out, hf_error *error) {
+hf_code hf_client_open(hf_engine *engine, hf_slice url, const hf_client_options *options,
+                       hf_client **out, hf_error *error) {
+    hf_client_options given = options != NULL ? *options : HF_CLIENT_DEFAULTS;
     hf__url parsed;
     const char *why;
+    if (given.handoffs > HF_HANDOFFS_MAX)
+        return hf__error_set(error, HF_EINVAL, 0, "handoffs is 0 to %d", HF_HANDOFFS_MAX);
     if (engine->closing) return hf__error_set(error, HF_ECLOSED, 0, "the engine is being closed");
     if (!hf__url_parse(&parsed, url, &engine->allocator, &why))
         return strcmp(why, HF__URL_NOMEM) == 0
@@ -24,7 +28,7 @@ hf_code hf_client_open(hf_engine *engine, hf_slice url, hf_client **out, hf_erro
         hf__url_free(&parsed, &engine->allocator);
         return error->code;
     }
-    return hf__client_new(engine, vt, &parsed, out, error);
+    return hf__client_new(engine, vt, &parsed, &given, out, error);
 }
 
 /* ---------------------------------------------------------------- connect */

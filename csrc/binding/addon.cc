@@ -38,15 +38,19 @@ napi_value Renewals(napi_env env, napi_callback_info info) {
     return nullptr;
 }
 
-// openClient(slot, url) -> null | error
+// openClient(slot, url, handoffs, handoffTime) -> null | error
 napi_value OpenClient(napi_env env, napi_callback_info info) {
-    const Arguments<2> args(env, info);
+    const Arguments<4> args(env, info);
     Environment *environment = args.environment();
     hf_error error{};
     if (!environment->Open(&error)) return ErrorValue(env, error);
     const std::string url = Bytes(env, args[1]);
     auto *handle = new ClientHandle(environment, args.Uint(0));
-    const hf_code code = hf_client_open(environment->engine(), Slice(url), &handle->client, &error);
+    hf_client_options options{};
+    options.handoffs = args.Uint(2);
+    options.handoff_ms = args.Duration(3);
+    const hf_code code =
+        hf_client_open(environment->engine(), Slice(url), &options, &handle->client, &error);
     if (code == HF_OK) {
         environment->Put(handle);
     } else {
@@ -158,7 +162,10 @@ const Constant kConstants[] = {
     {"RELEASE_GONE", kReleaseGone},
     {"RELEASE_NOMEM", kReleaseNoMemory},
     {"KEY_MAX", HF_KEY_MAX},
+    {"KEYS_MAX", HF_KEYS_MAX},
+    {"HANDOFFS_MAX", HF_HANDOFFS_MAX},
     {"NOTE_MAX", HF_NOTE_MAX},
+    {"SHARED", HF_SHARED},
     {"TTL_MIN", HF_TTL_MIN},
     {"TTL_MAX", HF_TTL_MAX},
     {"VALUE_MAX", HF_VALUE_MAX},

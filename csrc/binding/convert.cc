@@ -28,6 +28,27 @@ std::string Bytes(napi_env env, napi_value value) {
     return bytes;
 }
 
+Keys::Keys(napi_env env, napi_value value) {
+    bool several = false;
+    uint32_t count = 1;
+    napi_is_array(env, value, &several);
+    if (several && napi_get_array_length(env, value, &count) != napi_ok) count = 0;
+    std::vector<size_t> ends;
+    ends.reserve(count);
+    for (uint32_t i = 0; i < count; i++) {
+        napi_value key = value;
+        if (several) napi_get_element(env, value, i, &key);
+        bytes_ += Bytes(env, key);
+        ends.push_back(bytes_.size());
+    }
+    slices_.reserve(count);
+    size_t from = 0;
+    for (const size_t end : ends) {
+        slices_.push_back({bytes_.data() + from, end - from});
+        from = end;
+    }
+}
+
 hf_error LocalError(hf_code code) {
     hf_error error{};
     error.code = code;

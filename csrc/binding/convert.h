@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include <napi.h>
 
@@ -85,6 +86,24 @@ private:
 };
 
 using Key = Text<HF_KEY_MAX>;
+
+// The keys of one lock: a string, or an array of strings.
+class Keys {
+public:
+    Keys(napi_env env, napi_value value);
+    Keys(const Keys &) = delete;
+    Keys &operator=(const Keys &) = delete;
+    const hf_slice *slices() const {
+        return slices_.data();
+    }
+    size_t size() const {
+        return slices_.size();
+    }
+
+private:
+    std::string bytes_;
+    std::vector<hf_slice> slices_;
+};
 using Note = Text<HF_NOTE_MAX>;
 
 inline hf_slice Slice(const std::string &text) {

@@ -1,6 +1,7 @@
 // Locks: acquire, cancel, held, remaining, extend, release, waiters.
 
 #include <cstring>
+#include <vector>
 
 #include "binding/convert.h"
 
@@ -93,24 +94,24 @@ void OnExtended(void *data, hf_lock *, const hf_error *error) {
     environment->Settle();
 }
 
-// acquire(client, slot, key, ttl, wait, maxHold, maxStall, flags, note) -> null | error
+// acquire(client, slot, key | keys, ttl, wait, maxHold, maxStall, limit, flags, note)
+//   -> null | error
 napi_value Acquire(napi_env env, napi_callback_info info) {
-    const Arguments<9> args(env, info);
+    const Arguments<10> args(env, info);
     Environment *environment = args.environment();
     const ClientHandle *client = args.Handle<ClientHandle>(0);
     if (client == nullptr) return ClosedResult(env);
-    const Key key(env, args[2]);
-    const hf_slice slice = key.slice();
+    const Keys keys(env, args[2]);
     hf_lock_options options{};
-    options.keys = &slice;
-    options.n_keys = 1;
+    options.keys = keys.slices();
+    options.n_keys = keys.size();
     options.ttl_ms = args.Duration(3);
     options.wait_ms = args.Duration(4);
     options.max_hold_ms = args.Duration(5);
     options.max_stall_ms = args.Duration(6);
-    options.limit = 1;
-    options.renew = (args.Uint(7) & kRenew) != 0;
-    const Note note(env, args[8]);
+    options.limit = args.Uint(7);
+    options.renew = (args.Uint(8) & kRenew) != 0;
+    const Note note(env, args[9]);
     options.note = note.slice();
     auto *handle = new LockHandle(environment, args.Uint(1));
     hf_error error{};
@@ -185,19 +186,28 @@ napi_value Release(napi_env env, napi_callback_info info) {
     return result;
 }
 
-// waiters(client, key) -> [count, longest wait in ms]
+// waiters(client, key, max) -> [count, [waited in ms, limit, note]...]: up to `max` of them
 napi_value Waiters(napi_env env, napi_callback_info info) {
-    const Arguments<2> args(env, info);
+    const Arguments<3> args(env, info);
     const ClientHandle *client = args.Handle<ClientHandle>(0);
-    uint64_t longest = 0;
+    const Napi::Array result = Napi::Array::New(env, 1);
     size_t count = 0;
     if (client != nullptr) {
         const Key key(env, args[1]);
-        count = hf_lock_waiters(client->client, key.slice(), &longest);
+        const uint32_t max = args.Uint(2);
+        count = hf_lock_waiters(client->client, key.slice(), nullptr, 0);
+        std::vector<hf_waiter> waiters(count < max ? count : max);
+        hf_lock_waiters(client->client, key.slice(), waiters.data(), waiters.size());
+        uint32_t at = 1;
+        for (const hf_waiter &waiter : waiters) {
+            const Napi::Array each = Napi::Array::New(env, 3);
+            each.Set(0u, Napi::Value(env, Milliseconds(env, waiter.waited_ms)));
+            each.Set(1u, Napi::Number::New(env, waiter.limit));
+            each.Set(2u, Napi::String::New(env, waiter.note.data, waiter.note.len));
+            result.Set(at++, each);
+        }
     }
-    const Napi::Array result = Napi::Array::New(env, 2);
     result.Set(0u, Napi::Number::New(env, static_cast<double>(count)));
-    result.Set(1u, Napi::Value(env, Milliseconds(env, longest)));
     return result;
 }
 

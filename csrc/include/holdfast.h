@@ -196,10 +196,21 @@ bool hf_token_random(hf_token *token);
 #define HF_CAP_SHARED_BY_PROCESSES 32u
 #define HF_CAP_LIST 64u
 
+/* How locks of one key pass among the waiters of one engine while others, elsewhere, are known to
+ * wait for it too: so many takes in a row, or for so long, then it is the others' turn. */
+typedef struct hf_client_options {
+    uint32_t handoffs;   /* 0 to HF_HANDOFFS_MAX */
+    uint64_t handoff_ms; /* HF_FOREVER: no bound */
+} hf_client_options;
+
+#define HF_HANDOFFS_MAX 1000000
+#define HF_CLIENT_DEFAULTS ((hf_client_options){.handoffs = 16, .handoff_ms = 100})
+
 /* Makes a client of the store that `url` names: "memory:", "sqlite:PATH[?busyTimeout=MS]". Does not
- * connect yet. Errors: HF_EINVAL (URL or option not understood), HF_ENOTSUP (no such store in this
- * build), HF_ENOMEM. */
-hf_code hf_client_open(hf_engine *engine, hf_slice url, hf_client **out, hf_error *error);
+ * connect yet. `options` NULL: HF_CLIENT_DEFAULTS. Errors: HF_EINVAL (URL or option not
+ * understood), HF_ENOTSUP (no such store in this build), HF_ENOMEM. */
+hf_code hf_client_open(hf_engine *engine, hf_slice url, const hf_client_options *options,
+                       hf_client **out, hf_error *error);
 
 /* Connects, if that has not happened, and reports: `error` is NULL when ready. Operations need
  * not wait for this: the first of them connects. */
@@ -446,8 +457,16 @@ hf_code hf_lock_release(hf_lock *lock,
 /* Gives the handle back. Waiting ends (no callback will run); a lock still held is released. */
 void hf_lock_free(hf_lock *lock);
 
-/* How many callers of this engine wait for the key, and for how long the first has waited. */
-size_t hf_lock_waiters(hf_client *client, hf_slice key, uint64_t *longest_ms);
+/* One caller of this engine that waits. */
+typedef struct hf_waiter {
+    uint64_t waited_ms;
+    uint32_t limit; /* as it asked: 1 exclusive, n permits, HF_SHARED */
+    hf_slice note;  /* valid until the loop turns */
+} hf_waiter;
+
+/* Tells of the callers of this engine that wait for `key`, in order: fills in up to `max`, and
+ * returns how many there are in all. */
+size_t hf_lock_waiters(hf_client *client, hf_slice key, hf_waiter *waiters, size_t max);
 
 /* ---------------------------------------------------------------- run once */
 

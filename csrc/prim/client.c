@@ -184,13 +184,14 @@ static hf_client *client_alloc(hf_engine *engine, const hf_store_vtable *vt, con
     return NULL;
 }
 
-hf_code hf__client_new(hf_engine *engine, const hf_store_vtable *vt, hf__url *url, hf_client **out,
-                       hf_error *error) {
+hf_code hf__client_new(hf_engine *engine, const hf_store_vtable *vt, hf__url *url,
+                       const hf_client_options *options, hf_client **out, hf_error *error) {
     hf_client *client = client_alloc(engine, vt, url, error);
     if (client == NULL) {
         hf__url_free(url, &engine->allocator);
         return error->code;
     }
+    client->options = *options;
     hf__store_env env = client->link.env;
     env.loop = engine->loop;
     env.scope = &engine->scope;

@@ -21,6 +21,7 @@ struct hf_client {
     hf_engine *engine;
     const hf_store_vtable *vt;
     hf__url url;
+    hf_client_options options;
     hf__shared shared;
     hf__link link; /* the keeper's side */
     hf_store *store;
@@ -58,8 +59,8 @@ typedef struct hf__waiter {
 } hf__waiter;
 
 /* Makes a client of `vt`; takes `url` over in any case. HF_EINVAL, HF_ENOMEM, HF_EIO. */
-hf_code hf__client_new(hf_engine *engine, const hf_store_vtable *vt, hf__url *url, hf_client **out,
-                       hf_error *error);
+hf_code hf__client_new(hf_engine *engine, const hf_store_vtable *vt, hf__url *url,
+                       const hf_client_options *options, hf_client **out, hf_error *error);
 
 /* Whether new work is accepted: HF_OK, or HF_ECLOSED with `error` set. */
 hf_code hf__client_accepts(const hf_client *client, hf_error *error);

@@ -612,16 +612,19 @@ uint64_t hf_lock_fence(const hf_lock *lock) {
     return lock->fence;
 }
 
-size_t hf_lock_waiters(hf_client *client, hf_slice key, uint64_t *longest_ms) {
+size_t hf_lock_waiters(hf_client *client, hf_slice key, hf_waiter *waiters, size_t max) {
     size_t count = 0;
+    uint64_t now = hf__client_now(client);
     hf__map_node *node = hf__map_get(&client->queues, key);
-    *longest_ms = 0;
     if (node == NULL) return 0;
     const hf__queue *queue = hf__of(node, hf__queue, node);
     for (hf__node *n = queue->waiting.next; n != &queue->waiting; n = n->next) {
         const hf_lock *lock = hf__of(n, hf__place, node)->lock;
         if (lock->state != HF__WAITING) continue;
-        if (count++ == 0) *longest_ms = (hf__client_now(client) - lock->asked_ns) / HF_NS_PER_MS;
+        if (count++ >= max) continue;
+        waiters[count - 1] = (hf_waiter){.waited_ms = (now - lock->asked_ns) / HF_NS_PER_MS,
+                                         .limit = lock->limit,
+                                         .note = lock->note};
     }
     return count;
 }

@@ -15,7 +15,7 @@ void host_open_with(host *h, const char *url, const hf_engine_options *options) 
     }
     CHECK_INT(uv_loop_init(&h->loop), 0);
     CHECK_INT(hf_engine_open(&h->loop, options, &h->engine, &error), HF_OK);
-    CHECK_INT(hf_client_open(h->engine, slice(url), &h->client, &error), HF_OK);
+    CHECK_INT(hf_client_open(h->engine, slice(url), NULL, &h->client, &error), HF_OK);
     CHECK_STR(error.message, "");
 }
 

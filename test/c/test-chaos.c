@@ -373,7 +373,7 @@ static void open_client(player *p) {
     hf__url url;
     const char *why;
     if (p->vt == NULL) {
-        CHECK_INT(hf_client_open(p->h.engine, slice(p->url), &p->h.client, &error), HF_OK);
+        CHECK_INT(hf_client_open(p->h.engine, slice(p->url), NULL, &p->h.client, &error), HF_OK);
         return;
     }
     judge.first_run_key = ++judge.run_key; /* a store in memory begins anew */

@@ -79,12 +79,13 @@ TEST(a_second_waits_and_times_out) {
         held_take(&h, &a, "k");
         o.wait_ms = 60;
         CHECK_INT(held_ask(&h, &b, &o), HF_OK);
-        uint64_t longest;
-        CHECK_UINT(hf_lock_waiters(h.client, key, &longest), 1);
+        hf_waiter waiter;
+        CHECK_UINT(hf_lock_waiters(h.client, key, &waiter, 1), 1);
+        CHECK_UINT(waiter.limit, 1);
         host_until(&h, &b.answered, 1);
         CHECK_INT(b.code, HF_ETIMEDOUT);
         CHECK(b.held_here);
-        CHECK_UINT(hf_lock_waiters(h.client, key, &longest), 0);
+        CHECK_UINT(hf_lock_waiters(h.client, key, &waiter, 1), 0);
         hf_lock_free(b.lock);
         o.wait_ms = 0;
         CHECK_INT(held_ask(&h, &b, &o), HF_OK);

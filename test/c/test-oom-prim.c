@@ -141,7 +141,7 @@ static bool open_all(host *h, const char *url) {
         CHECK_INT(uv_loop_close(&h->loop), 0);
         return false;
     }
-    if (fine(hf_client_open(h->engine, slice(url), &h->client, &error))) return true;
+    if (fine(hf_client_open(h->engine, slice(url), NULL, &h->client, &error))) return true;
     host_close(h);
     return false;
 }
