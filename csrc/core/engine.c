@@ -31,7 +31,6 @@ static void fill(hf_engine *engine, uv_loop_t *loop, const hf_engine_options *o)
     engine->event = o->event;
     engine->event_data = o->data;
     atomic_init(&engine->renewals, o->renewals);
-    hf__list_init(&engine->leases);
     hf__list_init(&engine->clients);
 }
 
@@ -152,7 +151,7 @@ hf_code hf__engine_need_keeper(hf_engine *engine, hf_error *error) {
  * turn after a loss, whoever saw it first. */
 static void on_deadline(hf__timer *timer) {
     hf__lease *lease = hf__of(timer, hf__lease, timer);
-    hf_engine *engine = lease->engine;
+    hf_engine *engine = lease->link->engine;
     uint64_t now = hf_engine_now_ns(engine);
     if (hf__lease_live(lease, now)) {
         hf__timer_start(&engine->timers, timer, atomic_load(&lease->deadline_ns));
@@ -161,7 +160,7 @@ static void on_deadline(hf__timer *timer) {
     uint32_t none = HF__LOSS_NONE;
     uint32_t why = now >= lease->hold_end_ns ? HF__LOSS_HOLD : HF__LOSS_DEADLINE;
     atomic_compare_exchange_strong(&lease->loss, &none, why);
-    lease->on_lost(lease, (hf__loss)atomic_load(&lease->loss));
+    lease->owner->lost(lease, (hf__loss)atomic_load(&lease->loss));
 }
 
 static void attach(hf_engine *engine, hf__lease *lease) {
@@ -172,12 +171,11 @@ bool hf__engine_start(hf_engine *engine, hf__lease *lease, uint64_t ttl_ms, uint
     uint64_t deadline = hf__lease_bound(sent_ns, ttl_ms);
     deadline = deadline < lease->hold_end_ns ? deadline : lease->hold_end_ns;
     if (hf_engine_now_ns(engine) >= deadline) return false;
-    lease->engine = engine;
     lease->ttl_ms = ttl_ms;
     lease->timer.fire = on_deadline;
     atomic_store(&lease->deadline_ns, deadline);
     hf__timer_start(&engine->timers, &lease->timer, deadline);
-    hf__list_push(&engine->leases, &lease->node);
+    hf__list_push(&lease->link->leases, &lease->node);
     if (lease->renew) {
         attach(engine, lease);
         hf__keeper_join(engine->keeper, lease, ttl_ms, sent_ns);
@@ -229,15 +227,17 @@ bool hf__engine_hand_over(hf_engine *engine, hf__lease *lease) {
     return true;
 }
 
-void hf_engine_exit(hf_engine *engine, uint64_t timeout_ms) {
-    hf__node *next;
-    if (engine->exited) return;
-    for (hf__node *node = engine->leases.next; node != &engine->leases; node = next) {
+void hf__engine_part(hf_engine *engine, hf__link *link) {
+    for (hf__node *node = link->leases.next; node != &link->leases; node = node->next) {
         hf__lease *lease = hf__of(node, hf__lease, node);
-        next = node->next;
         if (hf__lease_end(lease, HF__LOSS_CLOSED) && !hf__engine_hand_over(engine, lease))
             hf__engine_look(engine, lease); /* its owner is told, should the loop go on */
     }
+}
+
+void hf_engine_exit(hf_engine *engine, uint64_t timeout_ms) {
+    hf__node *next;
+    if (engine->exited) return;
     for (hf__node *node = engine->clients.next; node != &engine->clients; node = next) {
         hf__member *member = hf__of(node, hf__member, node);
         next = node->next;

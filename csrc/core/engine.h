@@ -19,7 +19,6 @@ struct hf_engine {
     hf__timers timers;
     hf__mailbox mailbox; /* from the keeper */
     hf__keeper *keeper;  /* NULL until needed */
-    hf__node leases;     /* every lease that was taken and has not been ended or seen lost */
     _Atomic bool renewals;
     uint32_t pending; /* what keeps the loop alive */
 
@@ -35,7 +34,7 @@ struct hf_engine {
 typedef struct hf__member {
     hf__node node;
     void (*close)(struct hf__member *member); /* at once; ends in hf__engine_remove */
-    void (*exit)(struct hf__member *member);  /* hands over what is on its way to the store */
+    void (*exit)(struct hf__member *member);  /* hands over what is held or on its way there */
 } hf__member;
 
 /* Pending work keeps the loop alive. */
@@ -54,8 +53,8 @@ hf_code hf__engine_need_keeper(hf_engine *engine, hf_error *error);
  * it, and has it renewed. False: the answer came too late, it was never held. `need_keeper` has
  * succeeded before for one that renews. */
 bool hf__engine_start(hf_engine *engine, hf__lease *lease, uint64_t ttl_ms, uint64_t sent_ns);
-/* The owner ends the lease. True: it was held. After this `on_lost` is not called. If
- * lease->joined is still true, `on_left` follows, and the lease must stay in place until then.
+/* The owner ends the lease. True: it was held. After this its owner hears of no loss. If
+ * lease->joined is still true, `left` follows, and the lease must stay in place until then.
  * With `drop` the keeper drops it too (if it was joined). */
 bool hf__engine_end(hf_engine *engine, hf__lease *lease, bool drop);
 /* As hf__keeper_extend; starts the keeper if need be. HF_ELOST: the keeper lets the lease go. */
@@ -63,8 +62,10 @@ hf_code hf__engine_extend(hf_engine *engine, hf__lease *lease, hf__extend *exten
 
 /* The deadline of a lease that was started has moved, perhaps closer: the watch over it follows. */
 void hf__engine_look(hf_engine *engine, hf__lease *lease);
+/* For the end of the process: ends every lease of the link, and has the keeper drop it. */
+void hf__engine_part(hf_engine *engine, hf__link *link);
 /* For the end of the process: the keeper drops the lease, which has been ended or never started,
- * at the store; `on_left` follows. False if there can be no keeper: then it lapses. */
+ * at the store; `left` follows. False if there can be no keeper: then it lapses. */
 bool hf__engine_hand_over(hf_engine *engine, hf__lease *lease);
 
 void hf__engine_warn(hf_engine *engine, hf_client *client, const hf_error *error);

@@ -57,6 +57,7 @@ struct hf__keeper {
 
     hf__msg ping; /* to the loop, which answers by reading it */
     _Atomic bool ping_answered;
+    _Atomic uint64_t alive_ns; /* when the loop last handed a lease over */
     uint64_t pinged_ns;
     uint64_t min_stall_ns;
 
@@ -139,6 +140,7 @@ static void link_news(hf__msg *msg, uint32_t bits) {
 }
 
 int hf__link_init(hf__link *link) {
+    hf__list_init(&link->leases);
     hf__msg_init(&link->to_keeper, link_close);
     hf__msg_init(&link->to_loop, link_news);
     return uv_mutex_init(&link->mutex);
@@ -230,7 +232,7 @@ static void lose(hf__keeper *keeper, hf__lease *lease, hf__loss why, bool drop) 
     hf__list_remove(&lease->list);
     refuse_extend(keeper, lease);
     tell(keeper, lease, LOST);
-    lease->due_ns = hf__add_ms(now_of(keeper), lease->ttl_ms); /* how long a drop is tried */
+    lease->drop_until_ns = hf__add_ms(now_of(keeper), lease->ttl_ms);
     if (drop && can_drop(lease)) want_drop(keeper, lease);
 }
 
@@ -295,7 +297,7 @@ static void drop_later(hf__keeper *keeper, hf__lease *lease, uint64_t now) {
 /* A drop that failed is tried again as long as the store may still hold the lease. */
 static void on_dropped(hf__keeper *keeper, hf__lease *lease, const job *j) {
     uint64_t now = now_of(keeper);
-    if (j->op.error.code != HF_OK && now < lease->due_ns)
+    if (j->op.error.code != HF_OK && now < lease->drop_until_ns)
         drop_later(keeper, lease, now);
     else
         drop_over(keeper, lease);
@@ -449,19 +451,20 @@ static void lease_news(hf__msg *msg, uint32_t bits) {
     if (bits & EXTENDED) {
         hf__extend *extend = lease->extend;
         lease->extend = NULL;
-        lease->on_extended(lease, extend);
+        lease->owner->extended(lease, extend);
     }
-    if (bits & LOST) lease->on_lost(lease, (hf__loss)atomic_load(&lease->loss));
-    if (bits & LEFT) lease->on_left(lease);
+    if (bits & LOST) lease->owner->lost(lease, (hf__loss)atomic_load(&lease->loss));
+    if (bits & LEFT) lease->owner->left(lease);
 }
 
 static void take_up(hf__keeper *keeper, hf__lease *lease) {
     lease->flags = 0;
     hf__list_push(&keeper->leases, &lease->list);
-    plan_next(keeper, lease, lease->due_ns);
+    plan_next(keeper, lease, lease->due.at);
     /* The loop has turned since: a stall that goes on begins no sooner than here. */
-    if (keeper->pinged_ns < lease->joined_ns && !atomic_load(&keeper->ping_answered))
-        keeper->pinged_ns = lease->joined_ns;
+    uint64_t alive_ns = atomic_load(&keeper->alive_ns);
+    if (keeper->pinged_ns < alive_ns && !atomic_load(&keeper->ping_answered))
+        keeper->pinged_ns = alive_ns;
     uint64_t stall_ns = hf__add_ms(0, lease->max_stall_ms);
     if (stall_ns < keeper->min_stall_ns) keeper->min_stall_ns = stall_ns;
 }
@@ -487,7 +490,7 @@ static void lease_order(hf__msg *msg, uint32_t bits) {
     lease->flags |= K_LEAVING;
     refuse_extend(keeper, lease);
     if ((bits & DROP) && can_drop(lease)) {
-        lease->due_ns = hf__add_ms(now, lease->ttl_ms); /* how long it is tried */
+        lease->drop_until_ns = hf__add_ms(now, lease->ttl_ms);
         want_drop(keeper, lease);
     } else if (!(lease->flags & (K_BUSY | K_DROP | K_RETRY))) {
         leave(keeper, lease);
@@ -505,11 +508,11 @@ void hf__keeper_join(hf__keeper *keeper, hf__lease *lease, uint64_t ttl_ms, uint
     assert(!lease->joined && lease->link->keeper == keeper);
     lease->joined = true;
     lease->ttl_ms = ttl_ms;
-    lease->joined_ns = hf__now_ns(keeper->env.clock);
-    lease->due_ns = third(sent_ns, ttl_ms);
+    atomic_store(&keeper->alive_ns, hf__now_ns(keeper->env.clock));
+    lease->due.at = third(sent_ns, ttl_ms);
     /* The first renewal or the first look for a stall, whichever is sooner. */
     uint64_t look_ns = hf__add_ms(sent_ns, lease->max_stall_ms / 8);
-    uint64_t due_ns = lease->due_ns < look_ns ? lease->due_ns : look_ns;
+    uint64_t due_ns = lease->due.at < look_ns ? lease->due.at : look_ns;
     hf__mailbox_post(&keeper->mailbox, &lease->to_keeper, JOIN, due_ns);
 }
 

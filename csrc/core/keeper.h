@@ -20,7 +20,9 @@ typedef struct hf__keeper hf__keeper;
 struct hf__link {
     const hf_store_vtable *vt;
     hf__store_env env; /* loop and scope are the keeper's own */
+    struct hf_engine *engine;
     /* on the loop's thread */
+    hf__node leases; /* every lease that was taken and has not been ended or seen lost */
     void (*closed)(hf__link *link);
     void (*warned)(hf__link *link, const hf_error *error);
     void (*renewed)(hf__link *link, const hf__lease *lease); /* while *renewals */
@@ -64,13 +66,13 @@ void hf__lease_init(hf__lease *lease);
  * and acts on what follows. */
 void hf__keeper_join(hf__keeper *keeper, hf__lease *lease, uint64_t ttl_ms, uint64_t sent_ns);
 /* The owner has ended the lease. True: the keeper has never seen it, and it is free at once.
- * False: `on_left` follows. */
+ * False: `left` follows. */
 bool hf__keeper_leave(hf__keeper *keeper, hf__lease *lease);
 /* Sets another time to live, at once and for later renewals (`extend` borrowed until
- * `on_extended`). */
+ * `extended`). */
 void hf__keeper_extend(hf__keeper *keeper, hf__lease *lease, hf__extend *extend);
 /* The lease has been ended by the owner; the keeper drops it at the store, and lets it go
- * (`on_left`). */
+ * (`left`). */
 void hf__keeper_drop(hf__keeper *keeper, hf__lease *lease);
 /* Waits until every drop sent before has been answered, `timeout_ms` at most. */
 void hf__keeper_flush(hf__keeper *keeper, uint64_t timeout_ms);

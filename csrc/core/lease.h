@@ -3,7 +3,7 @@
  * keeper needs to renew it. The deadline is the one truth about holding: it goes to 0 once and
  * stays there.
  *
- * Ownership: part of a lock or a run, on the loop's side. From hf__keeper_join until `on_left`
+ * Ownership: part of a lock or a run, on the loop's side. From hf__keeper_join until `left`
  * the keeper may touch it too.
  */
 #ifndef HF_CORE_LEASE_H
@@ -34,42 +34,47 @@ typedef struct hf__extend {
 } hf__extend;
 
 typedef struct hf__lease hf__lease;
+
+/* What the owner of a lease hears of it, on the loop's thread. */
+typedef struct hf__lease_owner {
+    void (*lost)(hf__lease *lease, hf__loss why); /* at most once */
+    void (*extended)(hf__lease *lease, hf__extend *extend);
+    void (*left)(hf__lease *lease); /* the keeper will not touch it again */
+} hf__lease_owner;
+
+/* There may be a hundred thousand of these: the order of the fields leaves no gaps. */
 struct hf__lease {
     _Atomic uint64_t deadline_ns; /* 0: not held (any more) */
     _Atomic uint32_t loss;        /* hf__loss, set before the deadline goes to 0 */
+    uint32_t flags;               /* the keeper's */
 
     /* Set before the lease starts; then constant. */
-    hf_token token;
-    const hf_slice *keys;
-    uint32_t n_keys;
+    uint8_t n_keys;
     uint8_t space;
     bool renew;
+    bool joined;  /* the loop's: the keeper may touch it */
+    bool leaving; /* the loop's: and has been told to let it go */
+    hf_token token;
+    const hf_slice *keys;
     hf__link *link;
-    struct hf_engine *engine;
+    const hf__lease_owner *owner;
     uint64_t hold_end_ns; /* HF_FOREVER: no bound */
     uint64_t max_stall_ms;
-    void (*on_lost)(hf__lease *lease, hf__loss why); /* at most once */
-    void (*on_extended)(hf__lease *lease, hf__extend *extend);
-    void (*on_left)(hf__lease *lease); /* the keeper will not touch it again */
 
     /* The loop's. */
-    hf__node node; /* in the engine's list while held */
+    hf__node node; /* in the link's list while held */
     hf__timer timer;
     hf__msg to_keeper;
-    bool joined;  /* the keeper may touch it */
-    bool leaving; /* and has been told to let it go */
 
     /* Handed over through the mailboxes. */
     hf__msg to_loop;
     uint64_t ttl_ms;    /* the keeper's, once joined */
-    uint64_t joined_ns; /* when the loop handed it over */
-    uint64_t due_ns;    /* when the first renewal is due; later, until when a drop is tried */
     hf__extend *extend; /* under way */
 
     /* The keeper's. */
-    hf__heap_node due;
+    hf__heap_node due; /* `at`: the next renewal; the loop sets the first */
     hf__node list;
-    uint32_t flags;
+    uint64_t drop_until_ns; /* how long a drop is tried */
 };
 
 /* Until when a lease asked for at `sent_ns` counts as held: ttl less 1 % and 2 ms for clocks

@@ -41,6 +41,7 @@ void hf_op_reset(hf_op *op) {
     free_out(op);
     hf__error_clear(&op->error);
     op->applied = false;
+    op->awaited = false;
     op->refused = HF_NOT_REFUSED;
     op->fence = 0;
     op->version = 0;

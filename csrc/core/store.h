@@ -29,10 +29,13 @@
  *        take by a token that holds all keys already is that same take: applied, with its fence,
  *        its time set to at least ttl_ms; holding only some, with other keys, is HF_EINVAL.
  *        `replace_token`: applied only if that token holds exactly these keys exclusively, else
- *        HF_REFUSED_OWNER; its lease ends in the same step. Result: `fence`, one number above
- *        all that any of the keys has had (design section 5, rule 4). Refused HF_REFUSED_HELD:
- *        `left_ms` is the time until the first of those in the way lapses (intent marks count),
- *        `*holder` one of them, if asked for.
+ *        HF_REFUSED_OWNER; its lease ends in the same step. Needs HF_CAP_HAND_OVER. Result:
+ *        `fence`, one number above all that any of the keys has had (design section 5, rule 4).
+ *        Refused HF_REFUSED_HELD: `left_ms` is the time until the first of those in the way lapses (intent marks count),
+ *        `*holder` one of them, if asked for. With HF_OP_WAIT a store whose instances are others'
+ *        too may note, for those `left_ms`, that this instance waits for the keys, until it is
+ *        admitted to them; `awaited` of an admitted take tells whether another instance's note
+ *        is on one of its keys. That is a hint, for fairness alone.
  *  keep  Sets the time left of all keys to `ttl_ms`, if all are still held by `token` and live,
  *        else HF_REFUSED_OWNER and nothing changes. With space HF_RECORDS: the claim's lease of
  *        the one key.
@@ -143,7 +146,8 @@ struct hf_store_vtable {
     const char *params; /* names of the URL parameters it takes, separated by blanks */
 
     /* Reads the URL and prepares; no I/O, nothing that must be closed if the client never
-     * connects except by fini. After an error fini is not called. Errors: HF_EINVAL, HF_ENOMEM. */
+     * connects except by fini. After an error fini is not called. Errors: HF_EINVAL, HF_ENOMEM,
+     * HF_EIO. */
     hf_code (*init)(hf_store *store, hf_error *error);
     void (*open)(hf_store *store, hf_op *op);
     void (*close)(hf_store *store, hf_op *op);

@@ -195,6 +195,7 @@ bool hf_token_random(hf_token *token);
 #define HF_CAP_DURABLE 16u /* acknowledged entries survive power loss */
 #define HF_CAP_SHARED_BY_PROCESSES 32u
 #define HF_CAP_LIST 64u
+#define HF_CAP_HAND_OVER 128u /* takes with `replace_token` */
 
 /* How locks of one key pass among the waiters of one engine while others, elsewhere, are known to
  * wait for it too: so many takes in a row, or for so long, then it is the others' turn. */
@@ -268,6 +269,7 @@ typedef enum hf_format { HF_BYTES = 0, HF_JSON = 1 } hf_format;
 #define HF_OP_EXACT 8u      /* list: the key itself, not a prefix */
 #define HF_OP_HAS_MIN 16u   /* add: `min` counts */
 #define HF_OP_HAS_MAX 32u   /* add: `max` counts */
+#define HF_OP_WAIT 64u      /* take: when refused, its caller waits on: others may know */
 
 /* Why `applied` is false. */
 typedef enum hf_refusal {
@@ -356,6 +358,7 @@ struct hf_op {
     /* out */
     hf_error error; /* code HF_OK unless the operation failed */
     bool applied;
+    bool awaited; /* take, applied: others elsewhere are known to wait for one of the keys */
     uint8_t refused;
     uint64_t fence;   /* take */
     uint64_t version; /* put, add: the new version */

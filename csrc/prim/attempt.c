@@ -17,7 +17,7 @@
 #define PAUSE_MS 50
 
 hf__attempt *hf__attempt_new(hf_lock *lock, hf_verb verb, hf_op_cb done) {
-    hf_client *client = lock->client;
+    hf_client *client = hf__lock_client(lock);
     hf__attempt *attempt = client->free_attempts;
     if (attempt != NULL) {
         client->free_attempts = attempt->next_free;
@@ -30,6 +30,8 @@ hf__attempt *hf__attempt_new(hf_lock *lock, hf_verb verb, hf_op_cb done) {
     attempt->watched = false;
     attempt->hinted = false;
     attempt->parted = false;
+    attempt->from = NULL;
+    attempt->release = (hf__release){NULL, NULL};
     attempt->unknown = false;
     attempt->tries = 0;
     attempt->until_ns = HF_FOREVER;
@@ -50,7 +52,8 @@ hf__attempt *hf__attempt_new(hf_lock *lock, hf_verb verb, hf_op_cb done) {
 
 void hf__attempt_free(hf__attempt *attempt) {
     hf_lock *lock = attempt->lock;
-    hf_client *client = lock->client;
+    hf_client *client = hf__lock_client(lock);
+    assert(attempt->from == NULL);
     hf_op_reset(&attempt->op);
     hf__list_remove(&attempt->node);
     if (client->n_free_attempts < FREE_MAX) {
@@ -62,6 +65,18 @@ void hf__attempt_free(hf__attempt *attempt) {
     }
     hf__lock_unref(lock);
     hf__client_unhold(client);
+}
+
+/* Nobody waits for this drop. */
+static void on_forgotten(hf_op *op) {
+    hf__attempt_free(op->data);
+}
+
+bool hf__attempt_forget(hf_lock *lock) {
+    hf__attempt *attempt = hf__attempt_new(lock, HF_DROP, on_forgotten);
+    if (attempt == NULL) return false;
+    hf__client_submit(hf__lock_client(lock), &attempt->op);
+    return true;
 }
 
 void hf__attempts_free(hf_client *client) {
@@ -76,13 +91,13 @@ void hf__attempts_free(hf_client *client) {
 /* ---------------------------------------------------------------- undo */
 
 static void undo_over(hf__attempt *attempt) {
-    attempt->lock->client->n_undos--;
+    hf__lock_client(attempt->lock)->n_undos--;
     hf__attempt_free(attempt);
 }
 
 static void on_undone(hf_op *op) {
     hf__attempt *attempt = op->data;
-    hf_client *client = attempt->lock->client;
+    hf_client *client = hf__lock_client(attempt->lock);
     uint64_t now = hf__client_now(client);
     uint64_t ttl_ms = attempt->op.ttl_ms;
     bool heard = op->error.code == HF_OK;
@@ -111,7 +126,7 @@ static void send_drop(hf__attempt *attempt) {
     op->n_keys = attempt->lock->lease.n_keys;
     op->token = token;
     op->ttl_ms = ttl_ms;
-    hf__client_submit(attempt->lock->client, op);
+    hf__client_submit(hf__lock_client(attempt->lock), op);
 }
 
 static void on_undo_due(hf__timer *timer) {
@@ -119,7 +134,7 @@ static void on_undo_due(hf__timer *timer) {
 }
 
 void hf__attempt_undo(hf__attempt *attempt, bool unknown) {
-    hf_client *client = attempt->lock->client;
+    hf_client *client = hf__lock_client(attempt->lock);
     attempt->unknown = unknown;
     attempt->timer.fire = on_undo_due;
     hf__list_remove(&attempt->node);
@@ -151,41 +166,46 @@ typedef struct parting {
 static void on_parted(hf__lease *lease) {
     parting *p = hf__of(lease, parting, lease);
     hf_lock *lock = p->lock;
-    hf_client *client = lock->client;
+    hf_client *client = hf__lock_client(lock);
     hf__free(&client->engine->allocator, p);
     hf__lock_unref(lock);
     hf__client_unhold(client);
 }
 
+static const hf__lease_owner parting_owner = {.left = on_parted};
+
 /* Without memory the lease lapses. */
-static void part(hf__attempt *attempt) {
-    hf_lock *lock = attempt->lock;
-    hf_client *client = lock->client;
+static bool part_token(hf_lock *lock, const hf_token *token, uint64_t ttl_ms) {
+    hf_client *client = hf__lock_client(lock);
     parting *p = hf__zalloc(&client->engine->allocator, sizeof(*p));
-    if (p == NULL) return;
+    if (p == NULL) return false;
     hf__lease_init(&p->lease);
     p->lock = lock;
-    p->lease.token = attempt->op.token;
+    p->lease.token = *token;
     p->lease.keys = lock->lease.keys;
     p->lease.n_keys = lock->lease.n_keys;
     p->lease.space = HF_LEASES;
     p->lease.link = &client->link;
-    p->lease.ttl_ms = attempt->op.ttl_ms;
+    p->lease.ttl_ms = ttl_ms;
     p->lease.hold_end_ns = HF_FOREVER;
     p->lease.max_stall_ms = HF_FOREVER;
-    p->lease.on_left = on_parted;
+    p->lease.owner = &parting_owner;
     if (!hf__engine_hand_over(client->engine, &p->lease)) {
         hf__free(&client->engine->allocator, p);
-        return;
+        return false;
     }
-    attempt->parted = true;
     hf__lock_ref(lock);
     hf__client_hold(client);
+    return true;
 }
 
 void hf__attempts_exit(hf_client *client) {
     hf__node *const lists[] = {&client->sent, &client->undos};
     for (size_t i = 0; i < 2; i++)
-        for (hf__node *node = lists[i]->next; node != lists[i]; node = node->next)
-            part(hf__of(node, hf__attempt, node));
+        for (hf__node *node = lists[i]->next; node != lists[i]; node = node->next) {
+            hf__attempt *attempt = hf__of(node, hf__attempt, node);
+            attempt->parted = part_token(attempt->lock, &attempt->op.token, attempt->op.ttl_ms);
+            if (attempt->from != NULL)
+                part_token(attempt->from, &attempt->from->lease.token, attempt->op.ttl_ms);
+        }
 }

@@ -126,6 +126,7 @@ static void release_parts(hf_client *client) {
     if (client->store != NULL) hf__store_free(client->store);
     if (client->shared.fini != NULL) client->shared.fini(&client->shared);
     hf__attempts_free(client);
+    hf__queues_close(client);
     hf__map_fini(&client->queues);
     hf__link_fini(&client->link);
     uv_mutex_destroy(&client->shared.lock);
@@ -135,7 +136,7 @@ static void release_parts(hf_client *client) {
 
 static void init_lists(hf_client *client) {
     hf__list_init(&client->waiting);
-    hf__list_init(&client->holding);
+    hf__list_init(&client->running);
     hf__list_init(&client->requests);
     hf__list_init(&client->sent);
     hf__list_init(&client->undos);
@@ -150,6 +151,7 @@ static int init_link(hf_client *client) {
     hf_engine *engine = client->engine;
     client->shared.allocator = &engine->allocator;
     client->link = (hf__link){.vt = client->vt,
+                              .engine = engine,
                               .closed = on_link_closed,
                               .warned = on_link_warning,
                               .renewed = on_renewed,
@@ -224,7 +226,8 @@ static void step(hf_client *client) {
 /* Undoing goes on for as long as there is time; it is nothing to wait for. */
 static bool is_idle(const hf_client *client) {
     uint32_t undos = client->phase == HF__DRAINING ? client->n_undos : 0;
-    return client->pending == undos && hf__list_empty(&client->holding);
+    return client->pending == undos && hf__list_empty(&client->running) &&
+           hf__list_empty(&client->link.leases);
 }
 
 void hf__client_begin(hf_client *client) {
@@ -254,6 +257,16 @@ static void stop_all(hf__node *list) {
     while ((node = hf__list_pop(list)) != NULL) {
         hf__waiter *waiter = hf__of(node, hf__waiter, node);
         waiter->stop(waiter);
+    }
+}
+
+static void lose_all(hf__node *leases) {
+    hf__node *node;
+    while ((node = hf__list_first(leases)) != NULL) {
+        hf__lease *lease = hf__of(node, hf__lease, node);
+        hf__lease_end(lease, HF__LOSS_CLOSED);
+        lease->owner->lost(lease, HF__LOSS_CLOSED);
+        assert(hf__list_first(leases) != node);
     }
 }
 
@@ -287,7 +300,8 @@ static void on_link_closed(hf__link *link) {
 static void force(hf_client *client) {
     client->phase = HF__FORCING;
     stop_all(&client->requests);
-    stop_all(&client->holding);
+    stop_all(&client->running);
+    lose_all(&client->link.leases);
     hf__undo_stop_all(client);
 }
 
@@ -333,5 +347,7 @@ static void close_at_once(hf__member *member) {
 }
 
 static void on_exit_of_process(hf__member *member) {
-    hf__attempts_exit(hf__of(member, hf_client, member));
+    hf_client *client = hf__of(member, hf_client, member);
+    hf__engine_part(client->engine, &client->link);
+    hf__attempts_exit(client);
 }

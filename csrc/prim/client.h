@@ -31,7 +31,7 @@ struct hf_client {
 
     uint32_t pending;
     hf__node waiting;  /* locks and runs that wait (hf__waiter) */
-    hf__node holding;  /* locks held and operations running (hf__waiter) */
+    hf__node running;  /* operations running (hf__waiter); what is held is in link.leases */
     hf__node requests; /* operations on entries (hf__request) */
 
     hf__map queues; /* queue.c: waiters and holders by key */
@@ -52,10 +52,10 @@ struct hf_client {
     void *closed_data;
 };
 
-/* What closing ends: embedded in a lock, a run, a request. */
+/* What closing ends: embedded in a lock that waits, a run, a request. */
 typedef struct hf__waiter {
     hf__node node;
-    void (*stop)(struct hf__waiter *waiter); /* waiting: ends with HF_ECLOSED; holding: is lost */
+    void (*stop)(struct hf__waiter *waiter); /* waiting: ends with HF_ECLOSED; running: is lost */
 } hf__waiter;
 
 /* Makes a client of `vt`; takes `url` over in any case. HF_EINVAL, HF_ENOMEM, HF_EIO. */
@@ -96,5 +96,8 @@ hf_code hf__client_need_keeper(hf_client *client, hf_error *error);
 void hf__undo_stop_all(hf_client *client);
 void hf__attempts_exit(hf_client *client);
 void hf__attempts_free(hf_client *client);
+
+/* queue.c, for client.c: frees the queues that nobody is in any more. */
+void hf__queues_close(hf_client *client);
 
 #endif

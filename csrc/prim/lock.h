@@ -1,6 +1,7 @@
 /*
- * Inside of the locks: what lock.c (waiting, taking, holding) and queue.c (who is next) and
- * attempt.c (one op at the store, and undoing it) share. The public interface is holdfast.h.
+ * Inside of the locks: what lock.c (waiting, taking), hold.c (holding, releasing), queue.c (who is
+ * next) and attempt.c (one op at the store, and undoing it) share. The public interface is
+ * holdfast.h.
  *
  * A lock goes through
  *
@@ -8,6 +9,7 @@
  *   WAITING -> ENDED              timed out, failed, cancelled
  *
  * and stays until its last reference is gone: the user's handle, an attempt under way, the keeper.
+ * What it needs for waiting alone is a part of its own, so that a lock that is held is small.
  */
 #ifndef HF_PRIM_LOCK_H
 #define HF_PRIM_LOCK_H
@@ -18,6 +20,7 @@
 #define HF__UNDOS_MAX 10000u    /* takes of unknown outcome that may be under way */
 
 typedef struct hf__queue hf__queue;
+typedef struct hf__line hf__line;
 
 /* One lock at one of its keys. */
 typedef struct hf__place {
@@ -26,17 +29,11 @@ typedef struct hf__place {
     struct hf_lock *lock;
 } hf__place;
 
-/* One key: who holds it here, who waits for it here, in order. */
-struct hf__queue {
-    hf__map_node node;
-    hf_client *client;
-    hf__node waiting;
-    hf__node holding;
-    bool taking; /* an attempt for this key is at the store */
-    bool watching;
-    hf__watch watch;
-    char key[];
-};
+/* Who waits for the end of a release. */
+typedef struct hf__release {
+    void (*cb)(void *data, struct hf_lock *lock, bool was_held, const hf_error *error);
+    void *data;
+} hf__release;
 
 /* One take or drop at the store. It keeps its lock in place, whose keys it borrows. */
 struct hf__attempt {
@@ -48,6 +45,9 @@ struct hf__attempt {
     bool hinted;   /* a watch fired while it was under way */
     bool parted;   /* its token is dropped at the end of the process: a grant does not count */
     hf__node node; /* in client->sent while at the store, in client->undos while it undoes a take */
+    /* of a release: its own drop, or the take that it is handed over by */
+    struct hf_lock *from; /* the lock that is handed over; holds a reference */
+    hf__release release;
     /* while it undoes a take */
     hf__timer timer;
     bool unknown; /* the take may still be on its way */
@@ -63,77 +63,114 @@ typedef struct hf__extension {
     struct hf__extension *next;
 } hf__extension;
 
-struct hf_lock {
-    hf__lease lease;
-    hf__waiter waiter; /* in client->waiting or client->holding */
-    hf_client *client; /* valid while anything is under way */
-    hf_allocator allocator;
-    uint32_t refs;
-    enum { HF__WAITING, HF__HELD, HF__ENDED } state;
-    uint32_t limit;
+/* What a lock needs until it is held, or has left its queues without. */
+typedef struct hf__wait {
+    hf__waiter waiter; /* in client->waiting */
+    struct hf_lock *lock;
+    hf__timer timer;
     uint32_t rounds;   /* attempts sent */
     uint32_t failures; /* in a row, without an answer */
-    bool queued;       /* its places are in the queues' waiting lists */
     bool marked;       /* its last attempt may have left an intent mark */
     bool graced;       /* its wait has been stretched for the first answer */
     bool cancelled;    /* told so in the next turn */
-    hf__timer timer;
     uint64_t asked_ns;
-    uint64_t wait_ns;  /* when waiting ends; HF_FOREVER */
+    uint64_t until_ns; /* when waiting ends; HF_FOREVER */
     uint64_t retry_ns; /* when to try again at the latest; HF_FOREVER: when told */
-    uint64_t ttl_ms;
     uint64_t wait_ms;
     uint64_t max_hold_ms;
-    uint64_t fence;
-    hf__attempt *attempt;      /* take under way */
-    hf__attempt *refused;      /* the last that was refused: who was in the way */
-    hf_code failed;            /* why the last got no answer; HF_OK if it got one */
-    hf_error *failure;         /* the same at length; NULL where memory was out */
-    hf__extension *extensions; /* first is under way at the keeper */
+    hf__attempt *attempt; /* take under way */
+    hf__attempt *refused; /* the last that was refused: who was in the way */
+    hf_code failed;       /* why the last got no answer; HF_OK if it got one */
+    hf_error *failure;    /* the same at length; NULL where memory was out */
     hf_slice note;
     void (*acquired)(void *data, struct hf_lock *lock, const hf_lock_result *result);
+} hf__wait;
+
+/* One allocation: the lock, a place per key, the keys, and the bytes of keys and note. */
+struct hf_lock {
+    hf__lease lease;
+    hf_allocator allocator;
+    uint32_t refs;
+    uint32_t limit;
+    enum { HF__WAITING, HF__HELD, HF__ENDED } state;
+    bool freed; /* the user's handle is gone: nobody hears of it any more */
+    uint64_t fence;
+    uint64_t ttl_ms;
+    hf__wait *wait;            /* as long as it is in the queues and not held */
+    hf__extension *extensions; /* first is under way at the keeper */
     void (*lost)(void *data, struct hf_lock *lock, const hf_error *why);
-    void (*released)(void *data, struct hf_lock *lock, bool was_held, const hf_error *error);
     void *data;
-    void *released_data;
-    hf__place *places; /* one per key */
+    hf__place places[];
 };
 
-/* queue.c */
+/* Valid while anything of the lock is under way. */
+static inline hf_client *hf__lock_client(const hf_lock *lock) {
+    return hf__of(lock->lease.link, hf_client, link);
+}
+
+/* ---- queue.c: the order of those who wait
+ *
+ * Every key has a queue of the locks of this engine that wait for it, in the order in which they
+ * asked, and a list of those that hold it. A lock may go to the store when, at each of its keys,
+ * everyone ahead of it is on the way there already and would leave room for it, by the admission
+ * rule. So an exclusive one goes alone, and many shared ones go together, as one batch of the
+ * store's. When the store refuses, or does not answer, the next round is one lock, and each grant
+ * doubles that: what is held elsewhere is not asked for by everyone who waits here. */
 
 /* Enters the lock into the queue of each key. False when memory is out: it is in none then. */
 bool hf__queues_join(hf_lock *lock);
-/* Whether the lock may go to the store now: first at every key, and compatible with who holds
- * there. */
+/* Whether the lock may go to the store now. */
 bool hf__queues_ready(const hf_lock *lock);
 /* Whether a holder of this engine is in its way. */
 bool hf__queues_held_here(const hf_lock *lock);
-/* From waiting to holding. */
-void hf__queues_hold(hf_lock *lock);
+/* Who is in the way of the lock's first key, as far as one ahead of it was told; NULL. */
+const hf_holder *hf__queues_known_holder(const hf_lock *lock);
+/* Who may take over all of what `lock` holds, in one step, and nothing else; NULL if nobody is. */
+hf_lock *hf__queues_heir(const hf_lock *lock);
+/* From waiting to holding: it was granted, while others elsewhere wait (`awaited`) or not. */
+void hf__queues_hold(hf_lock *lock, bool awaited);
+/* The store did not grant what was asked for; `refused`: others hold it. */
+void hf__queues_refused(hf_lock *lock, bool refused);
 /* Out of all queues, from waiting or holding; those who come next are tried. */
 void hf__queues_leave(hf_lock *lock);
-/* Tries who is first at the lock's keys. */
+/* Tries those at the lock's keys who may go now. */
 void hf__queues_next(hf_lock *lock);
-void hf__queues_set_taking(hf_lock *lock, bool taking);
+/* Whether every key is watched already. */
+bool hf__queues_watched(const hf_lock *lock);
 /* Asks for hints on every key. True if all are watched; the store may have no watches. */
 bool hf__queues_watch(hf_lock *lock);
 
-/* lock.c */
+/* ---- lock.c */
 
 /* Goes to the store if it is this lock's turn. */
 void hf__lock_try(hf_lock *lock);
 /* A watched key may have become free. */
 void hf__lock_hint(hf_lock *lock);
+/* Goes to the store to take over what `from` holds, which its caller releases: the attempt, which
+ * holds a reference to `from`, or NULL when memory or randomness is out. */
+hf__attempt *hf__lock_take_over(hf_lock *lock, hf_lock *from);
 void hf__lock_ref(hf_lock *lock);
 void hf__lock_unref(hf_lock *lock);
 
-/* attempt.c */
+/* ---- hold.c */
+
+/* The store has granted it. False if that came so late that it was never held. */
+bool hf__lock_hold(hf_lock *lock, const hf__attempt *attempt);
+/* The take that was to take over attempt->from has been answered: what that means for the release
+ * is told, and what is left of `from` is dropped. */
+void hf__lock_handed_over(hf__attempt *attempt);
+/* What the lease tells of; for lock.c to make the lock with. */
+extern const hf__lease_owner hf__lock_owner;
+
+/* ---- attempt.c */
 
 /* An attempt of `verb` for the lock, with its token, holding a reference to it; NULL when memory
  * is out. */
 hf__attempt *hf__attempt_new(hf_lock *lock, hf_verb verb, hf_op_cb done);
 /* Gives it back, with its reference. */
 void hf__attempt_free(hf__attempt *attempt);
+/* Drops the lock's token; nobody waits for the answer. False when memory is out. */
+bool hf__attempt_forget(hf_lock *lock);
 /* Drops the attempt's token until it is certain that nothing is left of it, then gives the
  * attempt back. With `unknown` the take may not have arrived yet. */
 void hf__attempt_undo(hf__attempt *attempt, bool unknown);

@@ -201,6 +201,8 @@ static void on_left(hf__lease *lease) {
         on_lost(lease, HF__LOSS_CLOSED);
 }
 
+static const hf__lease_owner lease_owner = {.lost = on_lost, .left = on_left};
+
 static void stop_running(hf__waiter *waiter) {
     hf_run *run = hf__of(waiter, hf_run, waiter);
     run_ref(run);
@@ -225,7 +227,7 @@ static void claimed(hf_run *run) {
     run->waiter.stop = stop_running;
     run_ref(run);
     stop_claiming(run, &result);
-    if (run->state != ENDED) hf__list_push(&client->holding, &run->waiter.node);
+    if (run->state != ENDED) hf__list_push(&client->running, &run->waiter.node);
     run_unref(run);
 }
 
@@ -395,8 +397,7 @@ static void fill(hf_run *run, hf_client *client, const hf_once_options *o) {
     lease->link = &client->link;
     lease->max_stall_ms = o->max_stall_ms;
     lease->hold_end_ns = HF_FOREVER;
-    lease->on_lost = on_lost;
-    lease->on_left = on_left;
+    lease->owner = &lease_owner;
 }
 
 static void write_record(hf_run *run, bool is_error, hf_slice value) {

@@ -17,6 +17,9 @@ struct verdict {
     uint64_t until;         /* and when the first of them lapses */
     uint64_t left_ns;       /* until the first of those in the way lapses */
     uint64_t seen;          /* what a watch of the last key compares */
+    uint64_t noted; /* until when this instance is noted as waiting for all of them; 0: it is not */
+    bool noted_any; /* for some of them */
+    bool awaited;   /* another instance is noted */
     bool refused;
     bool told;       /* op->holder names a holder in the way, not only a mark */
     bool marked;     /* there is a mark on the last key */
@@ -38,6 +41,11 @@ static uint64_t seen_holder(uint64_t fence, uint32_t limit) {
 
 static uint64_t seen_in_all(uint64_t holders, bool marked) {
     return (holders + (marked ? UINT64_C(0x9e3779b97f4a7c16) : 0)) | 1;
+}
+
+/* A row that only says that an instance waits for the key; its token is the instance's. */
+static bool is_note(sqlite3_stmt *st) {
+    return hf__column_u64(st, HF__LEASE_LIMIT) == 0 && hf__column_u64(st, HF__LEASE_KEYS) == 0;
 }
 
 static void copy_text(char *to, size_t size, hf_slice s) {
@@ -68,6 +76,7 @@ static void describe(const hf__sqlite_instance *s, sqlite3_stmt *st, hf_holder *
 
 /* The rows of one key, as they come. */
 struct look {
+    uint64_t noted;   /* until when this instance is noted; 0: it is not */
     uint32_t holders; /* without the op's own and the one it replaces */
     uint32_t least;   /* of their limits and the op's */
     uint64_t first;   /* when the first of them lapses */
@@ -110,6 +119,14 @@ static void look_at_row(hf__sqlite_instance *s, hf_op *op, sqlite3_stmt *st, str
     describe(s, st, op->holder);
 }
 
+static void look_at_note(const hf__sqlite_instance *s, sqlite3_stmt *st, struct look *look,
+                         struct verdict *v) {
+    if (same_token(st, &s->self))
+        look->noted = hf__column_u64(st, HF__LEASE_UNTIL);
+    else
+        v->awaited = true;
+}
+
 /* Looks at the rows of key number `i`. */
 static int look_at(hf__sqlite_instance *s, hf_op *op, uint32_t i, struct verdict *v) {
     sqlite3_stmt *st = hf__st(s, HF__ST_LEASE_OF_KEY);
@@ -119,11 +136,15 @@ static int look_at(hf__sqlite_instance *s, hf_op *op, uint32_t i, struct verdict
     while (sqlite3_step(st) == SQLITE_ROW) {
         if (hf__column_u64(st, HF__LEASE_UNTIL) <= s->turn.now_ns)
             v->lapsed |= UINT64_C(1) << i;
+        else if (is_note(st))
+            look_at_note(s, st, &look, v);
         else
             look_at_row(s, op, st, &look, v);
     }
     v->seen = look.seen;
     v->marked = look.marked;
+    v->noted_any = v->noted_any || look.noted != 0;
+    if (look.noted < v->noted) v->noted = look.noted;
     if (look.mark != 0) {
         v->refused = true;
         if (look.mark - s->turn.now_ns < v->left_ns) v->left_ns = look.mark - s->turn.now_ns;
@@ -136,20 +157,36 @@ static int look_at(hf__sqlite_instance *s, hf_op *op, uint32_t i, struct verdict
     return sqlite3_reset(st);
 }
 
-static int put_lease(hf__sqlite_instance *s, const hf_op *op, hf_slice key, uint64_t until,
-                     uint32_t limit, uint64_t fence) {
+/* What a row says beside its key and the times of its op. */
+struct row {
+    const hf_token *token;
+    uint64_t until;
+    uint64_t fence;
+    uint32_t limit;
+    uint32_t n_keys;
+};
+
+static int put_row(hf__sqlite_instance *s, const hf_op *op, hf_slice key, const struct row *row) {
     sqlite3_stmt *st = hf__st(s, HF__ST_LEASE_PUT);
 
     hf__bind_text(st, 1, key);
-    hf__bind_blob(st, 2, op->token.bytes, sizeof op->token.bytes);
-    hf__bind_u64(st, 3, until);
-    hf__bind_u64(st, 4, limit);
-    hf__bind_u64(st, 5, fence);
+    hf__bind_blob(st, 2, row->token->bytes, sizeof row->token->bytes);
+    hf__bind_u64(st, 3, row->until);
+    hf__bind_u64(st, 4, row->limit);
+    hf__bind_u64(st, 5, row->fence);
     hf__bind_u64(st, 6, s->turn.now_us);
-    hf__bind_u64(st, 7, op->n_keys);
+    hf__bind_u64(st, 7, row->n_keys);
     hf__bind_text(st, 8, op->who);
     hf__bind_text(st, 9, op->note);
     return hf__sqlite_run(st);
+}
+
+static int put_rows(hf__sqlite_instance *s, const hf_op *op, const struct row *row) {
+    int rc = SQLITE_OK;
+
+    for (uint32_t i = 0; rc == SQLITE_OK && i < op->n_keys; i++)
+        rc = put_row(s, op, op->keys[i], row);
+    return rc;
 }
 
 static int remove_lease(hf__sqlite_instance *s, hf_slice key, const hf_token *token) {
@@ -190,12 +227,21 @@ static int take_again(hf__sqlite_instance *s, hf_op *op, const struct verdict *v
 
     op->applied = true;
     op->fence = v->fence;
+    op->awaited = v->awaited;
     return v->until < until ? lengthen(s, op, until) : SQLITE_OK;
+}
+
+/* That this instance waits is noted for as long as its next attempt is off; anew only when half of
+ * that has gone by, so that on a busy key most refusals write nothing. */
+static int note_waiting(hf__sqlite_instance *s, const hf_op *op, const struct verdict *v) {
+    struct row note = {.token = &s->self, .until = s->turn.now_ns + v->left_ns};
+
+    if (v->noted >= s->turn.now_ns + v->left_ns / 2) return SQLITE_OK;
+    return put_rows(s, op, &note);
 }
 
 static int refuse_held(hf__sqlite_instance *s, hf_op *op, const struct verdict *v) {
     uint64_t ttl_ms = op->ttl_ms < HF__INTENT_MS ? op->ttl_ms : HF__INTENT_MS;
-    uint64_t until = hf__sqlite_until(s->turn.now_ns, ttl_ms);
     bool mark = (op->flags & HF_OP_INTENT) != 0 && op->limit == 1;
     int rc = SQLITE_OK;
 
@@ -203,8 +249,12 @@ static int refuse_held(hf__sqlite_instance *s, hf_op *op, const struct verdict *
     op->left_ms = hf__ms_until(0, v->left_ns);
     /* What the watch of this key compares with; of several keys it finds out by itself. */
     if (op->n_keys == 1) op->stamp = seen_in_all(v->seen, v->marked || mark);
-    for (uint32_t i = 0; mark && rc == SQLITE_OK && i < op->n_keys; i++)
-        rc = put_lease(s, op, op->keys[i], until, 0, 0);
+    if (mark) {
+        struct row row = {.token = &op->token, .n_keys = op->n_keys};
+        row.until = hf__sqlite_until(s->turn.now_ns, ttl_ms);
+        rc = put_rows(s, op, &row);
+    }
+    if (rc == SQLITE_OK && (op->flags & HF_OP_WAIT) != 0) rc = note_waiting(s, op, v);
     return rc;
 }
 
@@ -241,10 +291,12 @@ static int remove_lapsed(hf__sqlite_instance *s, hf_slice key) {
 }
 
 static int admit(hf__sqlite_instance *s, hf_op *op, const struct verdict *v) {
-    uint64_t until = hf__sqlite_until(s->turn.now_ns, op->ttl_ms);
     uint64_t fence = hf__sqlite_next(s);
+    struct row row = {.token = &op->token, .fence = fence, .limit = op->limit};
     int rc = SQLITE_OK;
 
+    row.until = hf__sqlite_until(s->turn.now_ns, op->ttl_ms);
+    row.n_keys = op->n_keys;
     if (fence == 0) {
         hf__error_set(&op->error, HF_EIO, 0, "fences have reached 2^53: the clock is wrong");
         return SQLITE_OK;
@@ -253,16 +305,18 @@ static int admit(hf__sqlite_instance *s, hf_op *op, const struct verdict *v) {
         if (v->lapsed & UINT64_C(1) << i) rc = remove_lapsed(s, op->keys[i]);
         if (rc == SQLITE_OK && v->replaced > 0)
             rc = remove_lease(s, op->keys[i], &op->replace_token);
+        if (rc == SQLITE_OK && v->noted_any) rc = remove_lease(s, op->keys[i], &s->self);
         /* Takes the place of the token's own mark, too. */
-        if (rc == SQLITE_OK) rc = put_lease(s, op, op->keys[i], until, op->limit, fence);
+        if (rc == SQLITE_OK) rc = put_row(s, op, op->keys[i], &row);
     }
+    op->awaited = v->awaited;
     op->applied = rc == SQLITE_OK;
     op->fence = fence;
     return rc;
 }
 
 int hf__sqlite_take(hf__sqlite_instance *s, hf_op *op) {
-    struct verdict v = {.until = UINT64_MAX, .left_ns = UINT64_MAX};
+    struct verdict v = {.until = UINT64_MAX, .left_ns = UINT64_MAX, .noted = UINT64_MAX};
     int rc = SQLITE_OK;
     bool exactly;
 
@@ -407,7 +461,7 @@ int hf__sqlite_check_lease(hf__sqlite_instance *s, hf__sqlite_check *check) {
     while (sqlite3_step(st) == SQLITE_ROW) {
         uint32_t limit = (uint32_t)hf__column_u64(st, HF__LEASE_LIMIT);
 
-        if (hf__column_u64(st, HF__LEASE_UNTIL) <= s->turn.now_ns) continue;
+        if (hf__column_u64(st, HF__LEASE_UNTIL) <= s->turn.now_ns || is_note(st)) continue;
         if (limit == 0) {
             marked = true;
             continue;

@@ -12,7 +12,8 @@
  *
  *   lease  One row per holder and key, of the present boot only. `until` is in nanoseconds of the
  * clock that counts from boot. `slots` is the holder's limit, 0 for the intent mark of a waiter.
- *          `n_keys` is how many keys were taken together. The rows of a key lie side by side, so
+ *          `n_keys` is how many keys were taken together; where that is 0 too, the row is a note
+ * that an instance waits for the key, and the token is the instance's. The rows of a key lie side by side, so
  * that one short scan answers a take. There is no index on `until`: rows that lapse are removed by
  * the next take of their key or by a sweep, which looks at all: they are few, and every other
  *          statement would pay for the index.

@@ -82,6 +82,7 @@ typedef struct hf__sqlite_instance {
     hf__sqlite_file file;
     char *path;
     uint64_t busy_ms;
+    hf_token self; /* names this instance where it waits */
 
     /* The loop's side. */
     hf__op_list queue;     /* accepted, not begun */

@@ -84,6 +84,8 @@ static hf_code sqlite_init(hf_store *store, hf_error *error) {
 
     hf__error_clear(error);
     if (read_url(s, error) != HF_OK) return error->code;
+    if (!hf_token_random(&s->self))
+        return hf__error_set(error, HF_EIO, 0, "the system has no randomness to give");
     s->path = make_absolute(s, store->env.url->path);
     if (s->path == NULL) return hf__error_set(error, HF_ENOMEM, HF_RETRYABLE, NULL);
     s->file = (hf__sqlite_file){
@@ -309,7 +311,7 @@ const hf_store_vtable hf__sqlite_store = {
     .name = "sqlite",
     .schemes = "sqlite",
     .caps = HF_CAP_LEASES | HF_CAP_SHARED | HF_CAP_FENCES | HF_CAP_ENTRIES | HF_CAP_DURABLE |
-            HF_CAP_SHARED_BY_PROCESSES | HF_CAP_LIST,
+            HF_CAP_SHARED_BY_PROCESSES | HF_CAP_LIST | HF_CAP_HAND_OVER,
     .size = sizeof(hf__sqlite_instance),
     .params = "busyTimeout",
     .init = sqlite_init,

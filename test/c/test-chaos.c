@@ -378,7 +378,8 @@ static void open_client(player *p) {
     }
     judge.first_run_key = ++judge.run_key; /* a store in memory begins anew */
     CHECK(hf__url_parse(&url, slice(p->url), &p->h.engine->allocator, &why));
-    CHECK_INT(hf__client_new(p->h.engine, p->vt, &url, &p->h.client, &error), HF_OK);
+    hf_client_options options = HF_CLIENT_DEFAULTS;
+    CHECK_INT(hf__client_new(p->h.engine, p->vt, &url, &options, &p->h.client, &error), HF_OK);
 }
 
 static void player_open(player *p) {

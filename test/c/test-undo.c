@@ -14,7 +14,9 @@ static void faulty_open(host *h) {
     host_open(h, "memory:");
     CHECK(hf__url_parse(&url, slice("memory:"), &h->engine->allocator, &why));
     hf_client_close(h->client, 0, NULL, NULL);
-    CHECK_INT(hf__client_new(h->engine, faulty_vtable(), &url, &h->client, &error), HF_OK);
+    hf_client_options options = HF_CLIENT_DEFAULTS;
+    CHECK_INT(hf__client_new(h->engine, faulty_vtable(), &url, &options, &h->client, &error),
+              HF_OK);
 }
 
 /* Waits until `*count` has reached `n`, looking between turns of the loop. */
