@@ -67,13 +67,12 @@ void hf__attempt_free(hf__attempt *attempt) {
     hf__client_unhold(client);
 }
 
-/* Nobody waits for this drop. */
-static void on_forgotten(hf_op *op) {
+void hf__attempt_done(hf_op *op) {
     hf__attempt_free(op->data);
 }
 
 bool hf__attempt_forget(hf_lock *lock) {
-    hf__attempt *attempt = hf__attempt_new(lock, HF_DROP, on_forgotten);
+    hf__attempt *attempt = hf__attempt_new(lock, HF_DROP, hf__attempt_done);
     if (attempt == NULL) return false;
     hf__client_submit(hf__lock_client(lock), &attempt->op);
     return true;

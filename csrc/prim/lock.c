@@ -52,12 +52,10 @@ static void wait_free(hf_lock *lock) {
 
 /* ---------------------------------------------------------------- telling */
 
-/* A refused attempt may have left a mark in its token's name. It goes before another token
- * tries, and when nobody will. */
+/* A refused attempt may have left a mark in its token's name. It goes when nobody tries any more. */
 static void drop_mark(hf_lock *lock) {
-    if (!lock->wait->marked) return;
+    if (lock->wait->marked) hf__attempt_forget(lock); /* without memory it lapses */
     lock->wait->marked = false;
-    hf__attempt_forget(lock); /* without memory it lapses */
 }
 
 /* Its caller has its answer, and the store its own. */
@@ -149,11 +147,6 @@ static void look_soon(hf_lock *lock) {
     hf__client_timer(hf__lock_client(lock), &lock->wait->timer, 0);
 }
 
-static bool draw_token(hf_lock *lock) {
-    if (lock->wait->rounds == 0) return true; /* drawn when it was made */
-    return hf_token_random(&lock->lease.token);
-}
-
 /* Keeps why the last attempt got no answer, for when the wait ends. Without memory for the whole
  * of it, the code alone. */
 static void note_failure(hf_lock *lock, const hf_error *error) {
@@ -179,7 +172,7 @@ static void fail_later(hf_lock *lock, hf_code code, const char *why) {
 }
 
 /* What a take asks for, beside what every attempt carries. */
-static void ask(hf_lock *lock, hf__attempt *attempt) {
+static void fill_take(hf_lock *lock, hf__attempt *attempt) {
     hf__wait *wait = lock->wait;
     const hf_engine *engine = hf__lock_client(lock)->engine;
     hf_op *op = &attempt->op;
@@ -196,6 +189,16 @@ static void ask(hf_lock *lock, hf__attempt *attempt) {
     }
 }
 
+/* A take with a new token, but for the first time. NULL, and `code` says why. */
+static hf__attempt *new_take(hf_lock *lock, hf_code *code) {
+    *code = HF_EIO;
+    if (lock->wait->rounds > 0 && !hf_token_random(&lock->lease.token)) return NULL;
+    *code = HF_ENOMEM;
+    hf__attempt *attempt = hf__attempt_new(lock, HF_TAKE, on_take);
+    if (attempt != NULL) fill_take(lock, attempt);
+    return attempt;
+}
+
 static void send_take(hf_lock *lock, hf__attempt *attempt) {
     hf__wait *wait = lock->wait;
     attempt->watched = hf__queues_watched(lock) || (wait->rounds > 0 && hf__queues_watch(lock));
@@ -206,39 +209,35 @@ static void send_take(hf_lock *lock, hf__attempt *attempt) {
     hf__client_submit(hf__lock_client(lock), &attempt->op);
 }
 
-static void start_attempt(hf_lock *lock) {
-    drop_mark(lock);
-    if (!draw_token(lock)) {
-        fail_later(lock, HF_EIO, "the system has no randomness to give");
-        return;
+/* Goes to the store, to take over what `from` holds unless that is NULL. The mark of the last
+ * attempt goes right behind this one, so that readers find no gap between the two. */
+static hf__attempt *start_take(hf_lock *lock, hf_lock *from, hf_code *code) {
+    hf__attempt *mark =
+        lock->wait->marked ? hf__attempt_new(lock, HF_DROP, hf__attempt_done) : NULL;
+    lock->wait->marked = false;
+    hf__attempt *attempt = new_take(lock, code);
+    if (attempt != NULL && from != NULL) {
+        attempt->op.replace_token = from->lease.token;
+        attempt->from = from;
+        hf__lock_ref(from);
     }
-    hf__attempt *attempt = hf__attempt_new(lock, HF_TAKE, on_take);
-    if (attempt == NULL) {
-        fail_later(lock, HF_ENOMEM, NULL);
-        return;
-    }
-    ask(lock, attempt);
-    send_take(lock, attempt);
+    if (attempt != NULL) send_take(lock, attempt);
+    if (mark != NULL) hf__client_submit(hf__lock_client(lock), &mark->op);
+    return attempt;
 }
 
 hf__attempt *hf__lock_take_over(hf_lock *lock, hf_lock *from) {
-    drop_mark(lock);
-    if (!draw_token(lock)) return NULL;
-    hf__attempt *attempt = hf__attempt_new(lock, HF_TAKE, on_take);
-    if (attempt == NULL) return NULL;
-    ask(lock, attempt);
-    attempt->op.replace_token = from->lease.token;
-    attempt->from = from;
-    hf__lock_ref(from);
-    send_take(lock, attempt);
-    return attempt;
+    hf_code code;
+    return start_take(lock, from, &code);
 }
 
 void hf__lock_try(hf_lock *lock) {
     if (lock->state != HF__WAITING || lock->wait->cancelled || lock->wait->attempt != NULL ||
         !hf__queues_ready(lock))
         return;
-    start_attempt(lock);
+    hf_code code;
+    if (start_take(lock, NULL, &code) != NULL) return;
+    fail_later(lock, code, code == HF_EIO ? "the system has no randomness to give" : NULL);
 }
 
 void hf__lock_hint(hf_lock *lock) {
@@ -306,6 +305,13 @@ static void granted(hf_lock *lock, hf__attempt *attempt) {
     hf__client_end(client);
 }
 
+/* How long to sleep at most, watched: a mark that lapsed would let readers in who came later, one
+ * after the other. */
+static uint64_t longest_ms(const hf_lock *lock) {
+    if (!lock->wait->marked) return HF_FOREVER;
+    return (lock->ttl_ms < HF__INTENT_MS ? lock->ttl_ms : HF__INTENT_MS) / 2;
+}
+
 /* When a lock that was refused is tried again, unless it is told to sooner. */
 static void retry_refused(hf_lock *lock, const hf__attempt *attempt) {
     const hf_client *client = hf__lock_client(lock);
@@ -315,7 +321,9 @@ static void retry_refused(hf_lock *lock, const hf__attempt *attempt) {
         wait->retry_ns = 0; /* now that it is watched, what came before the watch shows */
         look_soon(lock);
     } else if (attempt->watched) {
-        sleep_ms(lock, left_ms + hf__random_between(1, SLACK_MS));
+        uint64_t ms = left_ms + hf__random_between(1, SLACK_MS);
+        uint64_t most_ms = longest_ms(lock);
+        sleep_ms(lock, ms < most_ms ? ms : most_ms);
     } else {
         uint64_t poll_ms = hf__random_between(POLL_LOW_MS, POLL_HIGH_MS);
         sleep_ms(lock, left_ms < poll_ms ? left_ms + 1 : poll_ms);

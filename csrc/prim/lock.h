@@ -169,6 +169,8 @@ extern const hf__lease_owner hf__lock_owner;
 hf__attempt *hf__attempt_new(hf_lock *lock, hf_verb verb, hf_op_cb done);
 /* Gives it back, with its reference. */
 void hf__attempt_free(hf__attempt *attempt);
+/* The `done` of an attempt whose answer nobody waits for. */
+void hf__attempt_done(hf_op *op);
 /* Drops the lock's token; nobody waits for the answer. False when memory is out. */
 bool hf__attempt_forget(hf_lock *lock);
 /* Drops the attempt's token until it is certain that nothing is left of it, then gives the

@@ -52,6 +52,27 @@ static void use_lock(host *h) {
     hf_lock_free(l.lock);
 }
 
+/* One holds, two of the same key and one reader wait: handed over, watched, tried in rounds. */
+static void use_queue(host *h) {
+    held l[4];
+    bool asked[4];
+    hf_slice key = slice("k");
+    for (int i = 0; i < 4; i++) {
+        hf_lock_options o = lock_options(&key, 1);
+        if (i == 3) o.limit = HF_SHARED;
+        asked[i] = fine(held_ask(h, &l[i], &o));
+    }
+    for (int i = 0; i < 4; i++) {
+        if (!asked[i]) continue;
+        host_until(h, &l[i].answered, 1);
+        if (fine(l[i].code)) {
+            hf_code code = held_release(&l[i]);
+            if (fine(code)) host_until(h, &l[i].released, 1);
+        }
+        hf_lock_free(l[i].lock);
+    }
+}
+
 typedef struct seen {
     int count;
     hf_code code;
@@ -175,6 +196,10 @@ TEST(locks) {
     every_allocation("memory:", use_lock);
 }
 
+TEST(queues) {
+    every_allocation("memory:", use_queue);
+}
+
 TEST(runs) {
     every_allocation("memory:", use_once);
 }
@@ -187,6 +212,7 @@ TEST(on_sqlite) {
     char url[1024];
     snprintf(url, sizeof(url), "sqlite:%s/holdfast.db", hf_test_folder());
     every_allocation(url, use_lock);
+    every_allocation(url, use_queue);
     every_allocation(url, use_once);
     every_allocation(url, use_value);
 }
