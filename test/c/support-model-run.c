@@ -97,7 +97,8 @@ static void fill_ask(const step *s, char *words, size_t size, ask *a) {
                .replace = s->replace,
                .limit = s->limit,
                .ttl = s->ttl_ms,
-               .flags = (s->intent ? HF_OP_INTENT : 0) | (s->exact ? HF_OP_EXACT : 0),
+               .flags = (s->intent ? HF_OP_INTENT : 0) | (s->wait ? HF_OP_WAIT : 0) |
+                        (s->exact ? HF_OP_EXACT : 0),
                .value = s->after > 0 ? program_key(s->after - 1U) : NULL};
 }
 

@@ -155,9 +155,10 @@ static void draw_take(drawing *d, step *s, const step *earlier) {
     s->limit = chance(d, 90) ? d->limits[roll(d, 4)] : draw_limit(d);
     s->ttl_ms = draw_ttl(d);
     s->intent = chance(d, d->intent);
+    s->wait = chance(d, 30);
     if (earlier == NULL || !chance(d, 30)) return;
     copy_keys(d, s, earlier);
-    if (chance(d, earlier->limit == 1 ? 30 : 80)) {
+    if (chance(d, earlier->limit == 1 ? 30 : 80) || (d->shape->caps & HF_CAP_HAND_OVER) == 0) {
         /* Asked again: the answer was lost, or the one who waits has another try. */
         s->token = earlier->token;
         s->limit = chance(d, 90) ? earlier->limit : s->limit;
@@ -277,6 +278,7 @@ static void add_lease(const step *s, char *text, size_t size) {
     if (s->kind != STEP_DROP) add(text, size, ", %" PRIu64 " ms", s->ttl_ms);
     if (s->replace != 0) add(text, size, ", replaces token %d", s->replace);
     if (s->intent) add(text, size, ", intent");
+    if (s->wait) add(text, size, ", waits");
 }
 
 static void add_list(const step *s, char *text, size_t size) {
@@ -355,10 +357,11 @@ bool program_simplify(program *p, size_t at, unsigned way) {
     case 14: s->after = 0; return true;
     case 15: sort_keys(s); return true;
     case 16: s->kind = s->kind == STEP_REBOOT ? STEP_REOPEN : s->kind; return true;
+    case 17: s->wait = false; return true;
     default: break;
     }
-    if (way - 17 >= PROGRAM_KEYS) return false;
-    remove_key(s, way - 17);
+    if (way - 18 >= PROGRAM_KEYS) return false;
+    remove_key(s, way - 18);
     return true;
 }
 
@@ -394,7 +397,8 @@ static uint64_t bits_of(int64_t value) {
 static uint64_t weight_of(const step *s) {
     uint64_t weight = 1000;
 
-    weight += s->joined + s->instance + 4U * s->intent + 4U * (s->replace > 0) + s->exact;
+    weight +=
+        s->joined + s->instance + 4U * s->intent + 4U * s->wait + 4U * (s->replace > 0) + s->exact;
     weight += (s->after > 0) + bits_of(s->us) + bits_of(s->ns) + (s->kind == STEP_REBOOT);
     if (is_row_limit(s)) weight += s->limit != 100;
     if (s->kind == STEP_TAKE) weight += s->limit == 1 ? 0 : s->limit == 2 ? 1 : 2;

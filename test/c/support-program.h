@@ -41,6 +41,7 @@ typedef struct step {
     uint8_t token;
     uint8_t replace;
     bool intent;
+    bool wait;      /* take: HF_OP_WAIT, which must change nothing but `awaited` */
     bool exact;     /* list */
     uint8_t after;  /* list: rows after key number after - 1; 0: all */
     uint32_t limit; /* take: of holders; list, state, sweep: of rows */
@@ -57,7 +58,7 @@ typedef struct program {
 /* What a store's programs can be made of. */
 typedef struct program_shape {
     uint32_t instances; /* 1 to PROGRAM_INSTANCES */
-    uint32_t caps;      /* HF_CAP_*: without _SHARED all is exclusive, without _LIST nobody lists */
+    uint32_t caps;      /* HF_CAP_*: what needs one that is missing is not asked for */
     bool time;          /* the clock can be moved; else it stays, and no lease is short */
 } program_shape;
 

@@ -51,7 +51,7 @@ static uint64_t read_number(const char *name, uint64_t otherwise) {
 }
 
 static bool does_all(const model_row *row) {
-    uint32_t caps = HF_CAP_SHARED | HF_CAP_LIST;
+    uint32_t caps = HF_CAP_SHARED | HF_CAP_LIST | HF_CAP_HAND_OVER;
     return row->subject.own_clock && (row->subject.vt->caps & caps) == caps;
 }
 
