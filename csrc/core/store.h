@@ -28,8 +28,10 @@
  *        refused attempt, and goes when its token is admitted to the key or dropped from it. A
  *        take by a token that holds all keys already is that same take: applied, with its fence,
  *        its time set to at least ttl_ms; holding only some, with other keys, is HF_EINVAL.
- *        `replace_token`: applied only if that token holds exactly these keys exclusively, else
- *        HF_REFUSED_OWNER; its lease ends in the same step. Needs HF_CAP_HAND_OVER. Result:
+ *        `replace_token`: applied only if limit is 1 and that token holds exactly these keys
+ *        exclusively, else HF_REFUSED_OWNER, and no mark is left; its lease ends in the same step.
+ *        (What it holds by another take of other keys, a store need not look at.) Needs
+ *        HF_CAP_HAND_OVER. Result:
  *        `fence`, one number above all that any of the keys has had (design section 5, rule 4).
  *        Refused HF_REFUSED_HELD: `left_ms` is the time until the first of those in the way lapses (intent marks count),
  *        `*holder` one of them, if asked for. With HF_OP_WAIT a store whose instances are others'

@@ -52,7 +52,8 @@ static void wait_free(hf_lock *lock) {
 
 /* ---------------------------------------------------------------- telling */
 
-/* A refused attempt may have left a mark in its token's name. It goes when nobody tries any more. */
+/* A refused attempt may have left a mark in its token's name. It goes when nobody tries any
+ * more. */
 static void drop_mark(hf_lock *lock) {
     if (lock->wait->marked) hf__attempt_forget(lock); /* without memory it lapses */
     lock->wait->marked = false;

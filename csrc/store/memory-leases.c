@@ -323,14 +323,15 @@ static bool holds_exactly(const attempt *a, const mem_owner *owner) {
     return true;
 }
 
-/* When the first mark of others than `own` (may be NULL) lapses; 0 if there is none. */
-static uint64_t first_mark(mem_lock *lock, mem_hold *own) {
-    hf__heap_node *first;
+/* The first to lapse of the marks of others than `owner` (may be NULL); NULL if there is none. */
+static const hf__heap_node *first_mark(mem_lock *lock, const mem_owner *owner) {
+    mem_hold *own = owner == NULL ? NULL : find_in(&owner->marks, lock);
+    const hf__heap_node *first;
 
     if (own != NULL) hf__heap_remove(&lock->marks, &own->by_time);
     first = hf__heap_min(&lock->marks);
     if (own != NULL) hf__heap_insert(&lock->marks, &own->by_time);
-    return first == NULL ? 0 : first->at;
+    return first;
 }
 
 /* The admission rule, for one key. False with op->left_ms lowered to when the first of those in the
@@ -340,34 +341,34 @@ static bool admits(const attempt *a, const mem_owner *owner, mem_lock *lock) {
     hf_op *op = a->op;
     const hf__heap_node *least = hf__heap_min(&lock->by_limit);
     bool full = least != NULL && (lock->n_holds >= least->at || lock->n_holds >= op->limit);
-    uint64_t mark = 0;
+    const hf__heap_node *mark = NULL;
     uint64_t left;
 
-    if (op->limit > 1 && lock->n_marks > 0)
-        mark = first_mark(lock, owner == NULL ? NULL : find_in(&owner->marks, lock));
+    if (op->limit > 1 && lock->n_marks > 0) mark = first_mark(lock, owner);
     if (full) {
         left = hf__ms_until(a->turn->now_ns, hf__heap_min(&lock->by_time)->at);
         if (left < op->left_ms) op->left_ms = left;
     }
-    if (mark > 0) {
-        left = hf__ms_until(a->turn->now_ns, mark);
+    if (mark != NULL) {
+        left = hf__ms_until(a->turn->now_ns, mark->at);
         if (left < op->left_ms) op->left_ms = left;
     }
-    return !full && mark == 0;
+    return !full && mark == NULL;
 }
 
 /* Tells of one holder in the way; of one who waits, where only marks are. */
-static void tell_holder(const attempt *a, const mem_lock *lock) {
-    hf__heap_node *first = hf__heap_min(&lock->by_time);
+static void tell_holder(const attempt *a, const mem_owner *owner, mem_lock *lock) {
+    const hf__heap_node *first = hf__heap_min(&lock->by_time);
 
     if (a->op->holder == NULL) return;
-    if (first == NULL) first = hf__heap_min(&lock->marks);
-    describe(hf__of(first, mem_hold, by_time), a->turn->now_ns, a->op->holder);
+    if (first == NULL) first = first_mark(lock, owner);
+    describe(hf__of((hf__heap_node *)(uintptr_t)first, mem_hold, by_time), a->turn->now_ns,
+             a->op->holder);
 }
 
 /* Whether every key admits the op; else it is refused and told why. */
 static bool judge(attempt *a, const mem_owner *owner) {
-    const mem_lock *in_the_way = NULL;
+    mem_lock *in_the_way = NULL;
 
     a->op->left_ms = HF_FOREVER;
     for (uint32_t i = 0; i < a->op->n_keys; i++) {
@@ -381,7 +382,7 @@ static bool judge(attempt *a, const mem_owner *owner) {
         return true;
     }
     hf__mem_refuse(a->op, HF_REFUSED_HELD);
-    tell_holder(a, in_the_way);
+    tell_holder(a, owner, in_the_way);
     return false;
 }
 

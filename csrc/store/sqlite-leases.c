@@ -83,6 +83,9 @@ struct look {
     uint64_t mark;    /* when the first mark in the way lapses; 0: none is */
     uint64_t seen;
     bool marked;
+    bool told;        /* `*teller` is one in the way here */
+    bool told_holder; /* and no mark */
+    hf_holder *teller;
 };
 
 static void look_at_row(hf__sqlite_instance *s, hf_op *op, sqlite3_stmt *st, struct look *look,
@@ -113,10 +116,11 @@ static void look_at_row(hf__sqlite_instance *s, hf_op *op, sqlite3_stmt *st, str
         if (limit < look->least) look->least = limit;
         if (until < look->first) look->first = until;
     }
-    /* One holder is told, and a mark only where nothing else is in the way. If this key turns out
-     * to be open, what is written here is overwritten or never read. */
-    if (op->holder == NULL || v->told) return;
-    describe(s, st, op->holder);
+    /* One is told of, and of a mark only where nothing else is in the way. */
+    if (op->holder == NULL || v->told || look->told_holder || (look->told && limit == 0)) return;
+    describe(s, st, look->teller);
+    look->told = true;
+    look->told_holder = limit > 0;
 }
 
 static void look_at_note(const hf__sqlite_instance *s, sqlite3_stmt *st, struct look *look,
@@ -130,7 +134,9 @@ static void look_at_note(const hf__sqlite_instance *s, sqlite3_stmt *st, struct 
 /* Looks at the rows of key number `i`. */
 static int look_at(hf__sqlite_instance *s, hf_op *op, uint32_t i, struct verdict *v) {
     sqlite3_stmt *st = hf__st(s, HF__ST_LEASE_OF_KEY);
-    struct look look = {.least = op->limit, .first = UINT64_MAX};
+    hf_holder teller; /* who counts only if the key turns out not to be open */
+    struct look look = {.least = op->limit, .first = UINT64_MAX, .teller = &teller};
+    bool full;
 
     hf__bind_text(st, 1, op->keys[i]);
     while (sqlite3_step(st) == SQLITE_ROW) {
@@ -145,11 +151,13 @@ static int look_at(hf__sqlite_instance *s, hf_op *op, uint32_t i, struct verdict
     v->marked = look.marked;
     v->noted_any = v->noted_any || look.noted != 0;
     if (look.noted < v->noted) v->noted = look.noted;
+    full = look.holders + UINT64_C(1) > look.least;
+    if ((look.mark != 0 || full) && look.told && !v->told) *op->holder = teller;
     if (look.mark != 0) {
         v->refused = true;
         if (look.mark - s->turn.now_ns < v->left_ns) v->left_ns = look.mark - s->turn.now_ns;
     }
-    if (look.holders + UINT64_C(1) > look.least) {
+    if (full) {
         v->refused = true;
         v->told = true;
         if (look.first - s->turn.now_ns < v->left_ns) v->left_ns = look.first - s->turn.now_ns;

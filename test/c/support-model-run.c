@@ -70,7 +70,6 @@ static void begin(run *r, const model_row *row, const program *p, bool trace) {
     r->model.slack_ms = row->slack_ms;
     r->model.own_clock = row->subject.own_clock;
     r->model.caps = row->subject.vt->caps;
-    r->model.known = row->known;
     set_time(r);
 }
 

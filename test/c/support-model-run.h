@@ -14,7 +14,6 @@ typedef struct model_row {
     store_subject subject;
     uint32_t instances; /* of the store, used at the same time: 1 to PROGRAM_INSTANCES */
     uint64_t slack_ms;  /* how much less time may be left than by our clock, on a store's own */
-    uint32_t known;     /* MODEL_KNOWN_*: faults that are known */
     uint32_t runs;      /* programs in a usual run */
 } model_row;
 

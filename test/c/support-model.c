@@ -122,9 +122,9 @@ static bool holds_exactly(const model *m, const step *s) {
     return all == s->n_keys && count_held(m, s, s->replace, &fence) == all;
 }
 
-/* Whether a hand-over may be applied all the same: the known fault. */
+/* Whether the token to be replaced holds these keys, and others by another take: the contract
+ * leaves open whether that is a hand-over. */
 static bool holds_more(const model *m, const step *s) {
-    if ((m->known & MODEL_KNOWN_HANDS_OVER_A_PART) == 0) return false;
     for (size_t i = 0; i < s->n_keys; i++) {
         const model_hold *hold = &m->keys[s->keys[i]].by[s->replace];
         if (!hold->held || hold->limit != 1) return false;
@@ -216,13 +216,9 @@ static void apply_take(model *m, const step *s, const expectation *e, const hf_o
 /* Whether a refused take was told of one who is in its way: of a holder where the key is full;
  * where only a mark is, of who left it, or of those whom that one waits for. */
 static bool is_in_the_way(const model *m, const step *s, const hf_holder *told) {
-    hf_token own = token_of(s->token);
-
-    if ((m->known & MODEL_KNOWN_NAMES_ITSELF) != 0 && hf__token_equal(&told->token, &own))
-        return true;
     for (size_t i = 0; i < s->n_keys; i++) {
         obstacle o = judge(m, s, s->keys[i]);
-        if (!o.full && !o.marked && (m->known & MODEL_KNOWN_NAMES_ANYONE) == 0) continue;
+        if (!o.full && !o.marked) continue;
         for (int t = 1; t <= PROGRAM_TOKENS; t++) {
             const model_hold *hold = &m->keys[s->keys[i]].by[t];
             hf_token token = token_of(t);

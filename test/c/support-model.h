@@ -12,16 +12,6 @@
 
 #include "support-program.h"
 
-/* Faults of a store that are known and not mended yet: nothing is made of them. */
-enum {
-    /* A hand-over is applied where the token it replaces holds other keys as well. */
-    MODEL_KNOWN_HANDS_OVER_A_PART = 1,
-    /* A refused take of several keys is told of a holder of a key that is open to it. */
-    MODEL_KNOWN_NAMES_ANYONE = 2,
-    /* A refused take is told of its own token's mark, left when it asked for another mode. */
-    MODEL_KNOWN_NAMES_ITSELF = 4,
-};
-
 /* What a program has come across, as bits; a test that never gets to one of them shows little. */
 enum {
     MODEL_SAW_TAKE = 1 << 0,
@@ -62,7 +52,6 @@ typedef struct model {
     uint64_t slack_ms; /* how much less than ours a store's time left may be */
     bool own_clock;    /* the store reads the wall clock that we set */
     uint32_t caps;     /* HF_CAP_*: without _FENCES a take has none */
-    uint32_t known;    /* MODEL_KNOWN_* */
     model_key keys[PROGRAM_KEYS];
 } model;
 
@@ -75,7 +64,7 @@ typedef struct expectation {
     uint64_t above;   /* a new take: more than this */
     uint64_t left_ms; /* refused */
     bool marked;      /* a mark is in the way, at one key or more */
-    bool either;      /* refused, but for a known fault */
+    bool either;      /* refused or applied: the contract leaves it open */
 } expectation;
 
 /* The clocks have been moved: what is due lapses. */

@@ -225,10 +225,8 @@ static hf_store_vtable vtable_of(const fault *f) {
 
 static hunt *find(const fault *f, uint64_t seed, bool report) {
     hf_store_vtable vt = vtable_of(f);
-    model_row row = {.name = f->name,
-                     .subject = {.vt = &vt, .fresh = fresh, .own_clock = true},
-                     .instances = 2,
-                     .known = MODEL_KNOWN_NAMES_ITSELF};
+    model_row row = {
+        .name = f->name, .subject = {.vt = &vt, .fresh = fresh, .own_clock = true}, .instances = 2};
     hunt *h = calloc(1, sizeof *h);
 
     if (h == NULL) abort();

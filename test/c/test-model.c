@@ -31,12 +31,10 @@ static const model_row rows[] = {
     {.name = "memory",
      .subject = {.vt = &hf__memory_store, .fresh = fresh_memory, .own_clock = true},
      .instances = 2,
-     .known = MODEL_KNOWN_NAMES_ITSELF,
      .runs = 1000},
     {.name = "sqlite",
      .subject = {.vt = &hf__sqlite_store, .fresh = fresh_sqlite, .own_clock = true, .lasts = true},
      .instances = 3,
-     .known = MODEL_KNOWN_HANDS_OVER_A_PART | MODEL_KNOWN_NAMES_ANYONE,
      .runs = 60},
 };
 
