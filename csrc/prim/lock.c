@@ -557,10 +557,11 @@ void hf_lock_cancel(hf_lock *lock) {
 void hf_lock_free(hf_lock *lock) {
     lock->freed = true;
     lock->lost = NULL;
-    if (lock->wait != NULL) lock->wait->acquired = NULL;
-    if (lock->state == HF__WAITING)
+    if (lock->state == HF__WAITING) {
+        lock->wait->acquired = NULL;
         end_cancelled(lock);
-    else if (lock->state == HF__HELD)
+    } else if (lock->state == HF__HELD) {
         hf_lock_release(lock, NULL, NULL);
+    }
     hf__lock_unref(lock);
 }

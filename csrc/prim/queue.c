@@ -324,14 +324,14 @@ void hf__queues_leave(hf_lock *lock) {
 /* Who is first at every key of `lock`, and asks for no other, asks for just these. */
 hf_lock *hf__queues_heir(const hf_lock *lock) {
     const hf_client *client = hf__lock_client(lock);
-    hf_lock *heir = NULL;
-    if (lock->limit != 1 || !(client->vt->caps & HF_CAP_HAND_OVER)) return NULL;
+    const hf__node *first = hf__list_first(&lock->places[0].queue->waiting);
+    if (first == NULL || lock->limit != 1 || !(client->vt->caps & HF_CAP_HAND_OVER)) return NULL;
+    hf_lock *heir = lock_at(first);
     for (uint32_t i = 0; i < lock->lease.n_keys; i++) {
         const hf__queue *queue = lock->places[i].queue;
-        const hf__node *first = hf__list_first(&queue->waiting);
-        if (first == NULL || is_yielding(queue) || is_turn_over(client, queue->line)) return NULL;
-        if (heir != NULL && heir != lock_at(first)) return NULL;
-        heir = lock_at(first);
+        if (is_yielding(queue) || is_turn_over(client, queue->line)) return NULL;
+        first = hf__list_first(&queue->waiting);
+        if (first == NULL || lock_at(first) != heir) return NULL;
     }
     if (heir->lease.n_keys != lock->lease.n_keys || heir->limit != 1) return NULL;
     if (heir->state != HF__WAITING || heir->wait->cancelled || heir->wait->attempt != NULL)
