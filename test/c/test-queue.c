@@ -402,17 +402,18 @@ TEST(the_end_of_the_process_drops_what_is_being_handed_over) {
 
 /* ---------------------------------------------------------------- turns */
 
-/* Callers of one host that take a key one after the other, for ever: two at a time, so that there
- * is always somebody to hand it over to. */
+/* Callers of one host that take a key one after the other, for ever. Where there are two, there is
+ * always somebody to hand it over to. */
 typedef struct crowd {
     host h;
     held l[2];
+    int callers;
     int takes;
     uint32_t limit;
 } crowd;
 
 static void crowd_turn(crowd *c) {
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < c->callers; i++) {
         held *l = &c->l[i];
         if (l->lock != NULL && l->answered == 0) continue;
         if (l->lock != NULL) {
@@ -425,10 +426,11 @@ static void crowd_turn(crowd *c) {
     uv_run(&c->h.loop, UV_RUN_NOWAIT);
 }
 
-static void crowd_open(crowd *c, uint32_t limit, const hf_client_options *options) {
+static void crowd_open(crowd *c, int callers, uint32_t limit, const hf_client_options *options) {
     char url[4096];
     hf_error error;
     memset(c, 0, sizeof(*c));
+    c->callers = callers;
     c->limit = limit;
     snprintf(url, sizeof(url), "sqlite:%s/holdfast.db", hf_test_folder());
     CHECK_INT(uv_loop_init(&c->h.loop), 0);
@@ -439,17 +441,22 @@ static void crowd_open(crowd *c, uint32_t limit, const hf_client_options *option
 }
 
 static void crowd_close(crowd *c) {
-    hf_lock_free(c->l[0].lock);
-    hf_lock_free(c->l[1].lock);
+    for (int i = 0; i < c->callers; i++)
+        hf_lock_free(c->l[i].lock);
     host_close(&c->h);
 }
 
 TEST(others_get_their_turn) {
-    for (uint32_t limit = 1; limit <= 2; limit++) { /* a lone permit is never handed over in one */
+    /* handed over in one step; dropped and taken by the next; dropped, and taken by the same */
+    static const struct {
+        int callers;
+        uint32_t limit;
+    } cases[] = {{2, 1}, {2, 2}, {1, 1}};
+    for (size_t each = 0; each < 3; each++) {
         crowd c;
         host other;
         held l;
-        crowd_open(&c, limit, NULL);
+        crowd_open(&c, cases[each].callers, cases[each].limit, NULL);
         host_open(&other, "sqlite:");
         ask(&other, &l, "k", 1, HF_FOREVER);
         for (int i = 0; i < 1000000 && l.answered == 0; i++) {
@@ -469,7 +476,7 @@ TEST(without_a_bound_they_would_not) {
     host other;
     held l;
     hf_client_options endless = {.handoffs = HF_HANDOFFS_MAX, .handoff_ms = HF_FOREVER};
-    crowd_open(&c, 1, &endless);
+    crowd_open(&c, 2, 1, &endless);
     host_open(&other, "sqlite:");
     ask(&other, &l, "k", 1, HF_FOREVER);
     while (c.takes < 1000) {
@@ -498,6 +505,74 @@ TEST(a_turn_without_rivals_does_not_end) {
     host_run_ms(&h, 20);
     CHECK_INT(counted(), 1); /* the last one's */
     host_close(&h);
+}
+
+/* ---------------------------------------------------------------- marks */
+
+static _Atomic uint64_t boot_ns = UINT64_C(1000000000000);
+
+static uint64_t read_boot_ns(void *data) {
+    (void)data;
+    return atomic_load(&boot_ns);
+}
+
+static uint64_t read_real_us(void *data) {
+    (void)data;
+    return UINT64_C(1700000000000000);
+}
+
+static const hf_clock the_clock = {
+    .boot_ns = read_boot_ns, .real_us = read_real_us, .boot_id = "one boot"};
+
+static void on_settled(hf_op *op) {
+    ++*(int *)op->data;
+}
+
+/* Everything that is due has been asked of the store, and answered: ops end in order. */
+static void settle(host *h) {
+    hf_op op;
+    hf_slice none = {"", 0};
+    int done = 0;
+    uv_run(&h->loop, UV_RUN_NOWAIT);
+    uv_run(&h->loop, UV_RUN_NOWAIT);
+    hf_op_init(&op, HF_GET, on_settled, &done);
+    op.space = HF_VALUES;
+    op.keys = &none;
+    hf__client_submit(h->client, &op);
+    host_until(h, &done, 1);
+    hf_op_reset(&op);
+}
+
+TEST(a_writer_that_waits_renews_its_mark) {
+    const hf_engine_options options = {.clock = &the_clock};
+    host readers, writers;
+    held reader, writer, next;
+    hf_slice key = slice("k");
+    hf_lock_options o = lock_options(&key, 1);
+    o.ttl_ms = HF_TTL_MAX;
+    o.limit = HF_SHARED;
+    host_open_with(&readers, "sqlite:", &options);
+    host_open_with(&writers, "sqlite:", &options);
+    CHECK_INT(held_ask(&readers, &reader, &o), HF_OK);
+    granted(&readers, &reader);
+    ask(&writers, &writer, "k", 1, HF_FOREVER);
+    for (int i = 0; i < 4; i++)
+        settle(&writers); /* refused, watched, refused again: now its mark is there */
+    for (int i = 0; i < 20; i++) {
+        ask(&readers, &next, "k", HF_SHARED, 0);
+        host_until(&readers, &next.answered, 1);
+        CHECK_INT(next.code, HF_ETIMEDOUT);
+        hf_lock_free(next.lock);
+        atomic_fetch_add(&boot_ns, UINT64_C(500000000));
+        settle(&writers);
+    }
+    CHECK_INT(writer.answered, 0);
+    hf_lock_free(reader.lock);
+    settle(&readers);
+    granted(&writers, &writer);
+    hf_lock_free(writer.lock);
+    host_close(&readers);
+    host_close(&writers);
 }
 
 /* ---------------------------------------------------------------- size */
