@@ -69,6 +69,14 @@ async function fencedWrite(hf) {
   await lock.release();
 }
 
+async function inNamespace(hf) {
+  const shop = hf.namespace('shop');
+  await shop.withLock('import', async (lock) => {
+    console.log('here:', lock.keys[0]);
+    console.log('in the store:', (await hf.inspect('shop:import')).key);
+  });
+}
+
 async function main() {
   const hf = await open(`sqlite:${path.join(folder, 'holdfast.db')}`);
   try {
@@ -76,6 +84,7 @@ async function main() {
     await oneAttempt(hf);
     await boundedWait(hf);
     await fencedWrite(hf);
+    await inNamespace(hf);
   } finally {
     await hf.close();
     fs.rmSync(folder, { recursive: true });

@@ -8,11 +8,12 @@ const { Client } = require('./client');
 const { duration } = require('./duration');
 const { HoldfastError, LockLostError, LockTimeoutError } = require('./errors');
 const { holderInfo, waiterInfo } = require('./holder');
+const { root } = require('./keyspace');
 const { KV } = require('./kv');
 const { acquireLock, lockPlan, lossOf, releaseQuietly } = require('./lock');
 const { IDEMPOTENT_OPTIONS, forgetRecord, oncePlan, readRecord, runOnce } = require('./once');
 const {
-  checkFunction, checkInteger, checkKey, checkOptions, lockKeys, isPromise, typeName,
+  checkFunction, checkInteger, checkOptions, isPromise, typeName,
 } = require('./validate');
 
 const { HANDOFFS_MAX, OP_EXACT } = binding.constants;
@@ -61,12 +62,21 @@ function clientPlan(options) {
   return plan;
 }
 
+// What a Holdfast is made of in place of a URL, where it is a namespace of another.
+class Part {
+  constructor(client, keyspace) {
+    this.client = client;
+    this.keyspace = keyspace;
+  }
+}
+
 // Set by class Holdfast: what open() may do and users may not.
 let connect;
 
 /** Locks, run-once operations and conditional values on one store. */
 class Holdfast extends EventEmitter {
   #client;
+  #keyspace;
   #kv;
 
   /**
@@ -84,9 +94,15 @@ class Holdfast extends EventEmitter {
    */
   constructor(url, options) {
     super();
-    const plan = clientPlan(options);
-    this.#client = new Client(urlOf(url), plan, this);
-    this.#kv = new KV(this.#client);
+    if (url instanceof Part) {
+      this.#client = url.client;
+      this.#keyspace = url.keyspace;
+    } else {
+      const plan = clientPlan(options);
+      this.#client = new Client(urlOf(url), plan, this);
+      this.#keyspace = root;
+    }
+    this.#kv = new KV(this.#client, this.#keyspace);
   }
 
   /** Values that change only when their condition holds. */
@@ -118,7 +134,7 @@ class Holdfast extends EventEmitter {
   lock(key, options) {
     // Without `async`, which would cost every lock another promise.
     try {
-      return acquireLock(this.#client, lockKeys(key), lockPlan(options, false));
+      return this.#acquire(this.#keyspace.enterLock(key), lockPlan(options, false));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -133,9 +149,9 @@ class Holdfast extends EventEmitter {
    * @throws {HoldfastError} what the store reports
    */
   async tryLock(key, options) {
-    const keys = lockKeys(key);
+    const keys = this.#keyspace.enterLock(key);
     try {
-      return await acquireLock(this.#client, keys, lockPlan(options, true));
+      return await this.#acquire(keys, lockPlan(options, true));
     } catch (error) {
       if (error instanceof LockTimeoutError) return null;
       throw error;
@@ -156,7 +172,7 @@ class Holdfast extends EventEmitter {
    */
   async withLock(key, options, fn) {
     const [given, run] = optionsAndFunction('withLock', options, fn);
-    const lock = await acquireLock(this.#client, lockKeys(key), lockPlan(given, false));
+    const lock = await this.#acquire(this.#keyspace.enterLock(key), lockPlan(given, false));
     let result;
     try {
       result = await run(lock);
@@ -177,17 +193,30 @@ class Holdfast extends EventEmitter {
    * @returns {Promise<object | null>} null when nobody holds it, nor waits
    */
   async inspect(key) {
-    checkKey(key);
+    const whole = this.#keyspace.enter(key);
     const client = this.#client;
     const holders = await client.call(
-      (handle, slot) => binding.list(handle, slot, key, '', LISTED_MAX, OP_EXACT),
+      (handle, slot) => binding.list(handle, slot, whole, '', LISTED_MAX, OP_EXACT),
       ({ extra }) => extra.map(([, holder]) => holderInfo(holder)),
     );
     const [waiting, ...waiters] = client.closed
       ? [0]
-      : binding.waiters(client.slot, key, LISTED_MAX);
+      : binding.waiters(client.slot, whole, LISTED_MAX);
     if (holders.length === 0 && waiting === 0) return null;
     return { key, holders, waiting, waiters: waiters.map(waiterInfo) };
+  }
+
+  /**
+   * A view of the same store, on the same connection, all keys of which begin with `name` and ':'.
+   * What it gives back names keys as they are called there; errors and telemetry name the whole
+   * key. It is closed with the Holdfast that was opened, which also emits its events.
+   *
+   * @param {string} name as a key, without ':'; the whole key has at most 1,024 bytes
+   * @returns {Holdfast}
+   * @throws {RangeError} if it has a ':', or leaves no room for a key
+   */
+  namespace(name) {
+    return new Holdfast(new Part(this.#client, this.#keyspace.within(name)));
   }
 
   /**
@@ -224,9 +253,9 @@ class Holdfast extends EventEmitter {
    */
   async once(key, options, fn) {
     const [given, run] = optionsAndFunction('once', options, fn);
-    checkKey(key);
+    const whole = this.#keyspace.enter(key);
     const plan = oncePlan(given);
-    const outcome = await runOnce(this.#client, key, plan, run);
+    const outcome = await runOnce(this.#client, this.#keyspace, whole, plan, run);
     return plan.detail ? outcome : outcome.value;
   }
 
@@ -246,10 +275,10 @@ class Holdfast extends EventEmitter {
     const keyOf = options?.key;
     checkFunction(keyOf, 'options.key');
     const client = this.#client;
+    const keyspace = this.#keyspace;
     return async function idempotent(...args) {
-      const key = keyOf.apply(this, args);
-      checkKey(key, 'the result of options.key');
-      const { value } = await runOnce(client, key, plan, () => fn.apply(this, args));
+      const key = keyspace.enter(keyOf.apply(this, args), 'the result of options.key');
+      const { value } = await runOnce(client, keyspace, key, plan, () => fn.apply(this, args));
       return value;
     };
   }
@@ -261,8 +290,7 @@ class Holdfast extends EventEmitter {
    * @returns {Promise<object | null>} null if it was never run, or has been forgotten
    */
   async record(key) {
-    checkKey(key);
-    return readRecord(this.#client, key);
+    return readRecord(this.#client, this.#keyspace, this.#keyspace.enter(key));
   }
 
   /**
@@ -273,8 +301,7 @@ class Holdfast extends EventEmitter {
    * @returns {Promise<boolean>} whether there was a record
    */
   async forget(key) {
-    checkKey(key);
-    return forgetRecord(this.#client, key);
+    return forgetRecord(this.#client, this.#keyspace.enter(key));
   }
 
   /**
@@ -314,8 +341,12 @@ class Holdfast extends EventEmitter {
    * @param {number | string} [options.timeout='5s'] how long holders may take; 0, or Infinity. A
    *   second call may shorten it.
    * @returns {Promise<void>} when everything has ended
+   * @throws {TypeError} if this is a namespace: it is closed with the Holdfast it came from
    */
   async close(options) {
+    if (!this.#keyspace.isRoot) {
+      throw new TypeError('a namespace is closed with the Holdfast it came from: close that one');
+    }
     checkOptions(options, CLOSE_OPTIONS);
     const given = options?.timeout;
     const timeout = given === undefined
@@ -328,12 +359,18 @@ class Holdfast extends EventEmitter {
   [inspect.custom](depth, options) {
     if (depth < 0) return '[Holdfast]';
     const { store, closed } = this.#client;
-    return `Holdfast ${inspect({ store, closed }, options)}`;
+    const { isRoot, name: namespace } = this.#keyspace;
+    const shown = isRoot ? { store, closed } : { store, namespace, closed };
+    return `Holdfast ${inspect(shown, options)}`;
   }
 
-  /** Closes it, for `await using`. */
+  /** Closes it, for `await using`. A namespace goes on until that which it came from is closed. */
   async [Symbol.asyncDispose]() {
-    await this.close();
+    if (this.#keyspace.isRoot) await this.close();
+  }
+
+  #acquire(key, plan) {
+    return acquireLock(this.#client, this.#keyspace, key, plan);
   }
 
   static {

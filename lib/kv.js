@@ -11,7 +11,7 @@ const {
 const { Lock, guardOf } = require('./lock');
 const { Run } = require('./once');
 const {
-  checkFunction, checkInteger, checkKey, checkOptions, isPromise, readCondition, typeName,
+  checkFunction, checkInteger, checkOptions, isPromise, readCondition, typeName,
 } = require('./validate');
 const { decode, encode } = require('./value');
 
@@ -39,9 +39,9 @@ const NONE = Object.freeze({});
 const NO_FENCE = Object.freeze({ key: '', fence: 0 });
 const FENCE = 'options.fence';
 
-// { key, fence } of a lock, maybe of another process.
-function fenceOfPair({ key, fence }) {
-  checkKey(key, `${FENCE}.key`);
+// { key, fence } of a lock, maybe of another process. Its key is one of the caller's.
+function fenceOfPair({ key, fence }, keyspace) {
+  const whole = keyspace.enter(key, `${FENCE}.key`);
   if (fence === undefined) {
     throw new TypeError(`${FENCE}.fence must be a number; got undefined: await the lock first`);
   }
@@ -51,11 +51,11 @@ function fenceOfPair({ key, fence }) {
     );
   }
   checkInteger(fence, `${FENCE}.fence`, 1);
-  return { key, fence };
+  return { key: whole, fence };
 }
 
 /** Reads the option `fence`: an exclusive Lock of one key, or { key, fence } of one. */
-function fenceOf(options) {
+function fenceOf(options, keyspace) {
   const fence = readCondition(options, 'fence', 'await the lock first');
   if (fence === undefined) return NO_FENCE;
   if (isPromise(fence)) throw new TypeError(`${FENCE} is a Promise: await the lock first`);
@@ -63,7 +63,7 @@ function fenceOf(options) {
     const got = fence instanceof Run ? 'a Run, which guards no write' : typeName(fence);
     throw new TypeError(`${FENCE} must be a Lock or { key, fence }; got ${got}`);
   }
-  if (!(fence instanceof Lock)) return fenceOfPair(fence);
+  if (!(fence instanceof Lock)) return fenceOfPair(fence, keyspace);
   const guard = guardOf(fence);
   if (typeof guard === 'string') throw new TypeError(`${FENCE} is ${guard}`);
   return guard;
@@ -178,10 +178,12 @@ function keptChanging(key, retries, cause) {
 /** Values that change only when their condition holds. */
 class KV {
   #client;
+  #keyspace;
 
   /** Not for users: see Holdfast.kv. */
-  constructor(client) {
+  constructor(client, keyspace) {
     this.#client = client;
+    this.#keyspace = keyspace;
   }
 
   /**
@@ -192,8 +194,8 @@ class KV {
    *   was stored as bytes comes as a Buffer, anything else as JSON.
    */
   async get(key) {
-    checkKey(key);
-    return this.#get(key);
+    const whole = this.#keyspace.enter(key);
+    return this.#get(whole);
   }
 
   /**
@@ -211,11 +213,11 @@ class KV {
    * @throws {StaleFenceError} if a newer fence has been seen
    */
   async create(key, value, options = NONE) {
-    checkKey(key);
+    const whole = this.#keyspace.enter(key);
     const encoded = encode(value, 'value', VALUE_MAX);
     checkOptions(options, CREATE_OPTIONS);
-    const asked = { ttl: ttlOf(options.ttl), fence: fenceOf(options) };
-    return this.#put('create', key, encoded, IF_ABSENT, 0, asked);
+    const asked = { ttl: ttlOf(options.ttl), fence: fenceOf(options, this.#keyspace) };
+    return this.#put('create', whole, encoded, IF_ABSENT, 0, asked);
   }
 
   /**
@@ -236,13 +238,14 @@ class KV {
    * @throws {StaleFenceError} if a newer fence has been seen
    */
   async put(key, value, options = NONE) {
-    checkKey(key);
+    const whole = this.#keyspace.enter(key);
     const encoded = encode(value, 'value', VALUE_MAX);
     checkOptions(options, PUT_OPTIONS);
     const version = versionOf(options);
     const condition = version === undefined ? IF_ANY : IF_VERSION;
-    const asked = { version, ttl: ttlOf(options.ttl), fence: fenceOf(options), hint: READ_AGAIN };
-    return this.#put('put', key, encoded, condition, 0, asked);
+    const fence = fenceOf(options, this.#keyspace);
+    const asked = { version, ttl: ttlOf(options.ttl), fence, hint: READ_AGAIN };
+    return this.#put('put', whole, encoded, condition, 0, asked);
   }
 
   /**
@@ -264,22 +267,22 @@ class KV {
    * @throws {StaleFenceError} if a newer fence has been seen
    */
   async update(key, fn, options = NONE) {
-    checkKey(key);
+    const whole = this.#keyspace.enter(key);
     checkFunction(fn);
     checkOptions(options, UPDATE_OPTIONS);
     const { retries = RETRIES, ttl } = options;
     checkInteger(retries, 'options.retries', 0, RETRIES_MAX);
-    const asked = { ttl: ttlOf(ttl), fence: fenceOf(options), hint: READ_AGAIN };
+    const asked = { ttl: ttlOf(ttl), fence: fenceOf(options, this.#keyspace), hint: READ_AGAIN };
     const flags = ttl === undefined ? OP_KEEP_TTL : 0;
     for (let attempt = 0; ; attempt++) {
-      const present = await this.#get(key);
+      const present = await this.#get(whole);
       const { value, encoded } = await make(fn, present);
       try {
-        const version = await this.#replace(key, encoded, present, flags, asked);
+        const version = await this.#replace(whole, encoded, present, flags, asked);
         return { value, version };
       } catch (error) {
         if (!(error instanceof ConflictError && error.retryable)) throw error;
-        if (attempt >= retries) throw keptChanging(key, retries, error);
+        if (attempt >= retries) throw keptChanging(whole, retries, error);
       }
       await sleep(Math.random() * Math.min(PAUSE_MAX_MS, 2 ** Math.min(attempt, 10)));
     }
@@ -303,7 +306,7 @@ class KV {
    * @throws {StaleFenceError} if a newer fence has been seen
    */
   async increment(key, by = 1, options = NONE) {
-    checkKey(key);
+    const whole = this.#keyspace.enter(key);
     checkBy(by);
     checkOptions(options, INCREMENT_OPTIONS);
     const min = boundOf(readCondition(options, 'min', 'give a number'), 'options.min');
@@ -312,16 +315,16 @@ class KV {
     if (min !== undefined && max !== undefined && min > max) {
       throw new RangeError(`options.min must be at most options.max; got ${min} and ${max}`);
     }
-    const fence = fenceOf(options);
+    const fence = fenceOf(options, this.#keyspace);
     const flags = OP_WANT_ENTRY |
       (min === undefined ? 0 : OP_HAS_MIN) | (max === undefined ? 0 : OP_HAS_MAX);
     const asked = { by, initial, min: min ?? INT_MIN, max: max ?? INT_MAX, fence };
     return this.#client.call(
       (client, slot) => binding.add(
-        client, slot, key, by, initial, min ?? 0, max ?? 0, flags, fence.key, fence.fence,
+        client, slot, whole, by, initial, min ?? 0, max ?? 0, flags, fence.key, fence.fence,
       ),
-      this.#told('increment', key, (result) => {
-        if (!applied(result)) throw refusal(key, asked, result);
+      this.#told('increment', whole, (result) => {
+        if (!applied(result)) throw refusal(whole, asked, result);
         return result.second;
       }),
     );
@@ -340,21 +343,21 @@ class KV {
    * @throws {StaleFenceError} if a newer fence has been seen
    */
   async delete(key, options = NONE) {
-    checkKey(key);
+    const whole = this.#keyspace.enter(key);
     checkOptions(options, DELETE_OPTIONS);
     const version = versionOf(options);
-    const fence = fenceOf(options);
+    const fence = fenceOf(options, this.#keyspace);
     const asked = { version, fence, hint: 'read it again' };
     const condition = version === undefined ? IF_ANY : IF_VERSION;
     return this.#client.call(
       (client, slot) => binding.del(
-        client, slot, key, condition, version ?? 0, OP_WANT_ENTRY, fence.key, fence.fence,
+        client, slot, whole, condition, version ?? 0, OP_WANT_ENTRY, fence.key, fence.fence,
       ),
-      this.#told('delete', key, (result) => {
+      this.#told('delete', whole, (result) => {
         if (applied(result)) return true;
         const absent = (result.flags & RECORD_PRESENT) === 0;
         if (absent && result.flags >> RECORD_REFUSAL_SHIFT === REFUSED_VERSION) return false;
-        throw refusal(key, asked, result);
+        throw refusal(whole, asked, result);
       }),
     );
   }

@@ -108,6 +108,10 @@ function firstOf(key) {
   return Array.isArray(key) ? key[0] : key;
 }
 
+function listOf(key) {
+  return Array.isArray(key) ? key : [key];
+}
+
 function heldBy({ pid, host, note }, here, heldFor) {
   const who = here ? 'this process' : `process ${pid} on ${host}`;
   const end = here ? NOT_REENTRANT : '';
@@ -140,6 +144,8 @@ let emitterOf;
  */
 class Lock {
   #client;
+  #keyspace;
+  // Whole, as the store has it; an array where there are several.
   #key;
   #plan;
   #ttl;
@@ -164,8 +170,9 @@ class Lock {
   #since = 0;
 
   /** Not for users: see acquireLock. */
-  constructor(client, key, plan) {
+  constructor(client, keyspace, key, plan) {
     this.#client = client;
+    this.#keyspace = keyspace;
     this.#key = key;
     this.#plan = plan;
     this.#ttl = plan.ttl;
@@ -180,7 +187,7 @@ class Lock {
 
   /** The keys that are locked. */
   get keys() {
-    this.#keys ??= Array.isArray(this.#key) ? this.#key : Object.freeze([this.#key]);
+    this.#keys ??= Object.freeze(listOf(this.#key).map((key) => this.#keyspace.leave(key)));
     return this.#keys;
   }
 
@@ -383,10 +390,11 @@ class Lock {
   }
 
   #holderHere() {
-    const wanted = new Set(this.keys);
+    const wanted = new Set(listOf(this.#key));
     for (const owner of slots.live()) {
       if (!(owner instanceof Lock) || owner.#client !== this.#client) continue;
-      if (owner.#state === HELD && owner.keys.some((key) => wanted.has(key))) return owner.#info();
+      if (owner.#state !== HELD) continue;
+      if (listOf(owner.#key).some((key) => wanted.has(key))) return owner.#info();
     }
     return null;
   }
@@ -479,7 +487,7 @@ class Lock {
 
   #publish(event, more) {
     const message = {
-      event, key: firstOf(this.#key), keys: this.keys, note: this.#plan.note, ...more,
+      event, key: firstOf(this.#key), keys: listOf(this.#key), note: this.#plan.note, ...more,
     };
     if (event !== 'wait') {
       message.token = this.token;
@@ -504,9 +512,12 @@ async function releaseQuietly(lock) {
   }
 }
 
-/** Asks for a lock. `plan` is what lockPlan made. */
-function acquireLock(client, key, plan) {
-  return start(new Lock(client, key, plan));
+/**
+ * Asks for a lock. `key` is whole, or several that are; `keyspace` is what its user names keys in;
+ * `plan` is what lockPlan made.
+ */
+function acquireLock(client, keyspace, key, plan) {
+  return start(new Lock(client, keyspace, key, plan));
 }
 
 /**

@@ -89,10 +89,13 @@ let begin;
 let finish;
 let abandonQuietly;
 let end;
+let wholeKeyOf;
 
 /** One run of an operation, as its function sees it. */
 class Run {
   #client;
+  #keyspace;
+  // Whole, as the store has it.
   #key;
   #plan;
   #slot = -1;
@@ -109,8 +112,9 @@ class Run {
   #why = null;
 
   /** Not for users: see runOnce. */
-  constructor(client, key, plan) {
+  constructor(client, keyspace, key, plan) {
     this.#client = client;
+    this.#keyspace = keyspace;
     this.#key = key;
     this.#plan = plan;
   }
@@ -120,10 +124,11 @@ class Run {
     finish = (run, data, isBytes, isError) => run.#finish(data, isBytes, isError);
     abandonQuietly = (run) => run.#abandonQuietly();
     end = (run) => run.#end();
+    wholeKeyOf = (run) => run.#key;
   }
 
   get key() {
-    return this.#key;
+    return this.#keyspace.leave(this.#key);
   }
 
   /** From 1; above that, how many runs before this one ended without a result, and one. */
@@ -316,10 +321,11 @@ class Run {
 // What the operation did cannot be kept. It must not run again for that: its record says so
 // instead.
 async function finishUnstorable(run, cause, result) {
-  const message = `operation ${quote(run.key)} has run, but its result cannot be kept: ` +
+  const key = wholeKeyOf(run);
+  const message = `operation ${quote(key)} has run, but its result cannot be kept: ` +
     `${cause.message}; it will not run again unless hf.forget(key) is called`;
   const code = cause.code === 'HF_ETOOBIG' ? 'HF_ETOOBIG' : 'HF_EINVAL';
-  const error = new HoldfastError(code, message, { cause, key: run.key });
+  const error = new HoldfastError(code, message, { cause, key });
   await finishWith(run, encodeError(error), 0, true, result);
   error.result = result;
   throw error;
@@ -379,12 +385,13 @@ async function execute(run, plan, fn, emitter) {
 }
 
 /**
- * Runs `fn` unless an earlier run left its outcome, which it then returns or throws.
+ * Runs `fn` unless an earlier run left its outcome, which it then returns or throws. `key` is the
+ * whole one, `keyspace` what its caller names keys in.
  *
  * @returns {Promise<{ value: unknown, replayed: boolean, attempt: number }>}
  */
-async function runOnce(client, key, plan, fn) {
-  const run = new Run(client, key, plan);
+async function runOnce(client, keyspace, key, plan, fn) {
+  const run = new Run(client, keyspace, key, plan);
   const earlier = await begin(run);
   if (earlier === null) return execute(run, plan, fn, client.emitter);
   if (earlier.isError) throw earlier.value;
@@ -417,11 +424,12 @@ function recordInfo(key, [flags, attempt, leaseLeft, keptLeft, storedMs, data]) 
   return info;
 }
 
-/** @returns {Promise<object | null>} the record of `key`, or null */
-function readRecord(client, key) {
+/** @returns {Promise<object | null>} the record of the whole `key`, or null */
+function readRecord(client, keyspace, key) {
   return client.call(
     (handle, slot) => binding.record(handle, slot, key),
-    ({ flags, extra }) => ((flags & RECORD_PRESENT) === 0 ? null : recordInfo(key, extra)),
+    ({ flags, extra }) =>
+      ((flags & RECORD_PRESENT) === 0 ? null : recordInfo(keyspace.leave(key), extra)),
   );
 }
 

@@ -96,6 +96,9 @@ function table(hf) {
       fn: [(bad) => hf.withLock('a', {}, bad), wrong(NO_FUNCTION)],
     },
     inspect: { key: key((bad) => hf.inspect(bad)) },
+    namespace: {
+      name: [async (bad) => hf.namespace(bad), wrong(NO_STRING), outside([...NO_KEY, 'a:b', ':'])],
+    },
     once: {
       key: key((bad) => hf.once(bad, fn)),
       options: options((bad) => hf.once('a', bad, fn)),

@@ -279,6 +279,9 @@ export class Holdfast extends Emitter implements AsyncDisposable {
 
   readonly kv: KV;
 
+  /** A view of the same store whose keys begin with `name` and ':'. Closed with this one. */
+  namespace(name: string): Holdfast;
+
   /** Removes what has expired; resolves with how many rows. */
   sweep(): Promise<number>;
   /** Resolves with the milliseconds that the store took to answer. */

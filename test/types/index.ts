@@ -7,8 +7,8 @@ import {
   type CloseOptions, type CreateOptions, type DeleteOptions, type DoneRecordInfo, type Duration,
   type Fence, type FenceLike, type HolderInfo, type HoldfastErrorCode, type HoldfastErrorDetails,
   type HoldfastEvents, type HoldfastOptions, type IdempotentOptions, type IncrementOptions,
-  type JsonValue, type KV, type KVMessage, type Lock, type LockInfo, type LockMessage,
-  type LockOptions, type OnceDetail, type OnceMessage, type OnceOptions, type PutOptions,
+  type JsonValue, type KV, type KVMessage, type Lock, type LockInfo,
+  type LockMessage, type LockOptions, type OnceDetail, type OnceMessage, type OnceOptions, type PutOptions,
   type RecordBase, type RecordInfo, type Run, type StoreMessage, type TryLockOptions,
   type UnfinishedRecordInfo, type UpdateOptions, type Versioned,
 } from '../..';
@@ -60,6 +60,13 @@ export async function locks() {
   expectTypeOf(hf.withLock('key', { ttl: 100 }, async (held) => held.token)).resolves.toBeString();
   expectTypeOf(hf.inspect('key')).resolves.toEqualTypeOf<LockInfo | null>();
   expectTypeOf<LockInfo['holders']>().toEqualTypeOf<HolderInfo[]>();
+}
+
+export function namespaces() {
+  expectTypeOf(hf.namespace('shop')).toEqualTypeOf<Holdfast>();
+  expectTypeOf(hf.namespace('shop').namespace('eu').kv).toEqualTypeOf<KV>();
+  // @ts-expect-error it has a name
+  hf.namespace();
 }
 
 export async function operations() {
