@@ -73,7 +73,9 @@ async function inNamespace(hf) {
   const shop = hf.namespace('shop');
   await shop.withLock('import', async (lock) => {
     console.log('here:', lock.keys[0]);
-    console.log('in the store:', (await hf.inspect('shop:import')).key);
+    for await (const { key, holders } of hf.locks({ prefix: 'shop:' })) {
+      console.log('in the store:', key, holders.length);
+    }
   });
 }
 

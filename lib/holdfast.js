@@ -7,16 +7,16 @@ const binding = require('./binding');
 const { Client } = require('./client');
 const { duration } = require('./duration');
 const { HoldfastError, LockLostError, LockTimeoutError } = require('./errors');
-const { holderInfo, waiterInfo } = require('./holder');
 const { root } = require('./keyspace');
 const { KV } = require('./kv');
+const { inspectLock, listLocks } = require('./listing');
 const { acquireLock, lockPlan, lossOf, releaseQuietly } = require('./lock');
 const { IDEMPOTENT_OPTIONS, forgetRecord, oncePlan, readRecord, runOnce } = require('./once');
 const {
   checkFunction, checkInteger, checkOptions, isPromise, typeName,
 } = require('./validate');
 
-const { HANDOFFS_MAX, OP_EXACT } = binding.constants;
+const { HANDOFFS_MAX } = binding.constants;
 
 const DEFAULT_URL = 'sqlite:./holdfast.db';
 const CLIENT_OPTIONS = new Set(['handoffs', 'handoffTime']);
@@ -24,9 +24,8 @@ const HANDOFFS = 16;
 const HANDOFF_TIME_MS = 100;
 const CLOSE_OPTIONS = new Set(['timeout']);
 const CLOSE_TIMEOUT_MS = 5000;
+const LOCKS_OPTIONS = new Set(['prefix']);
 const SWEEP_ROWS = 1000;
-// More than this, holders or waiters of one key, are not listed.
-const LISTED_MAX = 1000;
 
 function urlOf(url) {
   if (Array.isArray(url)) {
@@ -193,17 +192,24 @@ class Holdfast extends EventEmitter {
    * @returns {Promise<object | null>} null when nobody holds it, nor waits
    */
   async inspect(key) {
-    const whole = this.#keyspace.enter(key);
-    const client = this.#client;
-    const holders = await client.call(
-      (handle, slot) => binding.list(handle, slot, whole, '', LISTED_MAX, OP_EXACT),
-      ({ extra }) => extra.map(([, holder]) => holderInfo(holder)),
-    );
-    const [waiting, ...waiters] = client.closed
-      ? [0]
-      : binding.waiters(client.slot, whole, LISTED_MAX);
-    if (holders.length === 0 && waiting === 0) return null;
-    return { key, holders, waiting, waiters: waiters.map(waiterInfo) };
+    return inspectLock(this.#client, this.#keyspace, this.#keyspace.enter(key));
+  }
+
+  /**
+   * Lists the locks that are held, in order of key (by its bytes), each as `inspect()` shows it. It
+   * asks the store for a part at a time: however many there are, they are never all in memory, and
+   * one that is taken or ends meanwhile may be missing or not.
+   *
+   * @param {object} [options]
+   * @param {string} [options.prefix=''] only keys that start with it
+   * @returns {AsyncIterable<object>} to be walked through once; it rejects with what the store
+   *   reports
+   */
+  locks(options) {
+    checkOptions(options, LOCKS_OPTIONS);
+    const { prefix = '' } = options ?? {};
+    const whole = this.#keyspace.enterPrefix(prefix, 'options.prefix');
+    return listLocks(this.#client, this.#keyspace, whole);
   }
 
   /**

@@ -5,7 +5,7 @@
 // Between the two, as in errors and telemetry, a key is the whole one, as the store has it.
 
 const { KEY_MAX } = require('./binding').constants;
-const { checkKey, lockKeys } = require('./validate');
+const { checkKey, checkPrefix, lockKeys } = require('./validate');
 
 class Keyspace {
   #prefix;
@@ -52,6 +52,12 @@ class Keyspace {
     if (this.#prefix === '') return keys;
     if (typeof keys === 'string') return this.#whole(keys, 'key');
     return Object.freeze(keys.map((each, i) => this.#whole(each, `key[${i}]`)));
+  }
+
+  /** As `enter`, for how keys begin. */
+  enterPrefix(prefix, name) {
+    checkPrefix(prefix, name);
+    return this.#prefix === '' ? prefix : this.#whole(prefix, name);
   }
 
   /** The key of the whole one as callers here name it. */

@@ -32,6 +32,12 @@ function checkKey(key, name = 'key') {
   if (!key.isWellFormed()) throw new RangeError(`${name} must not contain lone surrogates`);
 }
 
+/** How keys begin: at most 1,024 bytes of UTF-8 without NUL, maybe none. */
+function checkPrefix(prefix, name) {
+  if (typeof prefix !== 'string') throw wrongType(name, 'a string', prefix);
+  if (prefix !== '') checkKey(prefix, name);
+}
+
 /**
  * The key of a lock, or an array of 1 to 64 different ones.
  *
@@ -157,6 +163,7 @@ function checkChoice(value, name, choices) {
 
 module.exports = {
   checkKey,
+  checkPrefix,
   lockKeys,
   checkOptions,
   readCondition,

@@ -96,6 +96,12 @@ function table(hf) {
       fn: [(bad) => hf.withLock('a', {}, bad), wrong(NO_FUNCTION)],
     },
     inspect: { key: key((bad) => hf.inspect(bad)) },
+    locks: {
+      options: options(async (bad) => hf.locks(bad)),
+      'options.prefix': [async (prefix) => hf.locks({ prefix }),
+        wrong([null, 5, {}, true, ['a'], /a/]), outside(['a\0', '\ud800', 'x'.repeat(1025)])],
+      'did you mean prefix': [async (prefx) => hf.locks({ prefx }), wrong(['a'])],
+    },
     namespace: {
       name: [async (bad) => hf.namespace(bad), wrong(NO_STRING), outside([...NO_KEY, 'a:b', ':'])],
     },

@@ -112,6 +112,24 @@ function namespaceTests(url) {
     await lock.release();
   });
 
+  it('lists its own locks', async () => {
+    const locks = await Promise.all([
+      hf.lock('x'), shop.lock('x'), shop.lock('y'), shop.namespace('eu').lock('x'),
+      hf.namespace('shopping').lock('x'),
+    ]);
+    const keys = async (view, options) => {
+      const found = [];
+      for await (const { key } of view.locks(options)) found.push(key);
+      return found;
+    };
+    assert.deepStrictEqual(await keys(shop), ['eu:x', 'x', 'y']);
+    assert.deepStrictEqual(await keys(shop, { prefix: 'e' }), ['eu:x']);
+    assert.deepStrictEqual(await keys(shop.namespace('eu')), ['x']);
+    assert.deepStrictEqual(await keys(hf),
+      ['shop:eu:x', 'shop:x', 'shop:y', 'shopping:x', 'x']);
+    await Promise.all(locks.map((lock) => lock.release()));
+  });
+
   it('names the whole key in errors', async () => {
     const lock = await shop.lock('busy');
     const timeout = await failure(() => shop.lock('busy', { wait: 0 }));
@@ -155,6 +173,7 @@ function namespaceTests(url) {
       () => shop.inspect(long), () => shop.once(long, () => {}), () => shop.record(long),
       () => shop.forget(long), () => shop.kv.get(long), () => shop.kv.put(long, 1),
       () => shop.kv.put('a', 1, { fence: { key: long, fence: 1 } }),
+      () => shop.locks({ prefix: long }),
       () => shop.idempotent(() => {}, { key: () => long })(),
     ];
     for (const call of calls) {

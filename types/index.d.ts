@@ -88,6 +88,11 @@ export interface LockInfo {
   longestWait: number;
 }
 
+export interface LocksOptions {
+  /** Only keys that start with it. Default `''`. */
+  prefix?: string | undefined;
+}
+
 export interface OnceOptions {
   /** How long the result is kept: from 50 ms, or Infinity. Default `'24h'`. */
   ttl?: Duration | undefined;
@@ -251,6 +256,8 @@ export class Holdfast extends Emitter implements AsyncDisposable {
   ): Promise<T>;
   /** Null when nobody holds it, nor waits. */
   inspect(key: string): Promise<LockInfo | null>;
+  /** All locks that are held, in order of key. Asks the store for a part at a time. */
+  locks(options?: LocksOptions): AsyncIterable<LockInfo>;
 
   /**
    * Runs `fn` once for `key`, in all processes together, and gives everybody its result. This is not

@@ -8,7 +8,7 @@ import {
   type Fence, type FenceLike, type HolderInfo, type HoldfastErrorCode, type HoldfastErrorDetails,
   type HoldfastEvents, type HoldfastOptions, type IdempotentOptions, type IncrementOptions,
   type JsonValue, type KV, type KVMessage, type Lock, type LockInfo,
-  type LockMessage, type LockOptions, type OnceDetail, type OnceMessage, type OnceOptions, type PutOptions,
+  type LockMessage, type LockOptions, type LocksOptions, type OnceDetail, type OnceMessage, type OnceOptions, type PutOptions,
   type RecordBase, type RecordInfo, type Run, type StoreMessage, type TryLockOptions,
   type UnfinishedRecordInfo, type UpdateOptions, type Versioned,
 } from '../..';
@@ -60,6 +60,15 @@ export async function locks() {
   expectTypeOf(hf.withLock('key', { ttl: 100 }, async (held) => held.token)).resolves.toBeString();
   expectTypeOf(hf.inspect('key')).resolves.toEqualTypeOf<LockInfo | null>();
   expectTypeOf<LockInfo['holders']>().toEqualTypeOf<HolderInfo[]>();
+}
+
+export async function listing() {
+  for await (const info of hf.locks({ prefix: 'a' } satisfies LocksOptions)) {
+    expectTypeOf(info).toEqualTypeOf<LockInfo>();
+  }
+  expectTypeOf(hf.locks()).toEqualTypeOf<AsyncIterable<LockInfo>>();
+  // @ts-expect-error a prefix is a string
+  hf.locks({ prefix: /a/ });
 }
 
 export function namespaces() {
