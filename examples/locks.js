@@ -10,6 +10,9 @@ const path = require('node:path');
 const { setImmediate } = require('node:timers/promises');
 const { open, LockTimeoutError, StaleFenceError } = require('holdfast');
 
+let mails = 0;
+const nextMail = () => setImmediate(`mail ${++mails}`);
+
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'holdfast-locks-'));
 
 // Ten withdrawals at once, each of which reads, thinks and writes.
@@ -69,6 +72,18 @@ async function fencedWrite(hf) {
   await lock.release();
 }
 
+async function oneLeads(hf) {
+  const mailed = [];
+  const leader = hf.leader('mailer', async ({ signal }) => {
+    while (!signal.aborted) {
+      mailed.push(await nextMail());
+      if (mailed.length === 3) leader.stop();
+    }
+  });
+  await leader.done;
+  console.log('mailed:', mailed, leader.leading);
+}
+
 async function inNamespace(hf) {
   const shop = hf.namespace('shop');
   await shop.withLock('import', async (lock) => {
@@ -86,6 +101,7 @@ async function main() {
     await oneAttempt(hf);
     await boundedWait(hf);
     await fencedWrite(hf);
+    await oneLeads(hf);
     await inNamespace(hf);
   } finally {
     await hf.close();

@@ -6,9 +6,22 @@ const binding = require('./binding');
 const renewals = require('./renewals');
 const slots = require('./slots');
 const telemetry = require('./telemetry');
+const { duration } = require('./duration');
 const { closedError, fromNative } = require('./errors');
+const { checkOptions } = require('./validate');
 
 const { EVENT_WARNING, EVENT_RENEWED, RECORD_FAILED } = binding.constants;
+
+const CLOSE_OPTIONS = new Set(['timeout']);
+const CLOSE_TIMEOUT_MS = 5000;
+
+/** Reads the options of close(), and of whatever else lets others finish. */
+function closeTimeout(options) {
+  checkOptions(options, CLOSE_OPTIONS);
+  const given = options?.timeout;
+  if (given === undefined) return CLOSE_TIMEOUT_MS;
+  return duration(given, 'options.timeout', { min: 0, infinite: true });
+}
 
 // Sixteen bytes, which came as four 32-bit words of this machine, as 32 hexadecimal digits.
 function tokenText(word0, word1, word2, word3) {
@@ -68,6 +81,8 @@ class Client {
    */
   constructor(url, { handoffs, handoffTime }, emitter) {
     this.emitter = emitter;
+    // Those that are not over: close() stops them.
+    this.leaders = new Set();
     this.closing = null;
     this.closed = false;
     this.slot = slots.take(this);
@@ -137,4 +152,4 @@ class Client {
   }
 }
 
-module.exports = { Client, Call, tokenText };
+module.exports = { CLOSE_TIMEOUT_MS, Client, Call, closeTimeout, tokenText };

@@ -4,11 +4,12 @@ const { EventEmitter } = require('node:events');
 const { inspect } = require('node:util');
 
 const binding = require('./binding');
-const { Client } = require('./client');
+const { Client, closeTimeout } = require('./client');
 const { duration } = require('./duration');
 const { HoldfastError, LockLostError, LockTimeoutError } = require('./errors');
 const { root } = require('./keyspace');
 const { KV } = require('./kv');
+const { startLeader, stopLeaders } = require('./leader');
 const { inspectLock, listLocks } = require('./listing');
 const { acquireLock, lockPlan, lossOf, releaseQuietly } = require('./lock');
 const { IDEMPOTENT_OPTIONS, forgetRecord, oncePlan, readRecord, runOnce } = require('./once');
@@ -22,8 +23,6 @@ const DEFAULT_URL = 'sqlite:./holdfast.db';
 const CLIENT_OPTIONS = new Set(['handoffs', 'handoffTime']);
 const HANDOFFS = 16;
 const HANDOFF_TIME_MS = 100;
-const CLOSE_OPTIONS = new Set(['timeout']);
-const CLOSE_TIMEOUT_MS = 5000;
 const LOCKS_OPTIONS = new Set(['prefix']);
 const SWEEP_ROWS = 1000;
 
@@ -213,6 +212,32 @@ class Holdfast extends EventEmitter {
   }
 
   /**
+   * Runs `fn` in one process at a time: here whenever this process holds the lock `name`. It stands
+   * for the lock from now on, and again after it has lost it. That keeps the process alive.
+   *
+   * `lock.signal` tells `fn` to end: with a LockLostError when the lock was lost, with an
+   * AbortError when the leader is stopped, by `stop()`, `close()` or `signal`. What `fn` throws
+   * after that is taken to be due to it. The lock is held until `fn` has ended, unless it is lost
+   * or the time of `stop()` is over; this process does not stand meanwhile. Any other error of `fn`
+   * is an event 'error', HF_ECRASHED with it as `cause`; the lock is released, and after a pause
+   * (1 s at first, up to 30 s) this process stands again. So it does after an error of the store.
+   *
+   * @param {string} name the key of the lock
+   * @param {(lock: Lock) => void | Promise<void>} fn when it returns while it leads, that was all:
+   *   this process does not stand again
+   * @param {object} [options]
+   * @param {number | string} [options.ttl='30s'] as for lock(): after a crash another leads then
+   * @param {number | string} [options.maxStall='60s'] as for lock()
+   * @param {string} [options.note=''] as for lock()
+   * @param {AbortSignal} [options.signal] stops it, as `stop()` does
+   * @returns {Leader}
+   * @throws {HoldfastError} HF_ECLOSED after `close()`
+   */
+  leader(name, fn, options) {
+    return startLeader(this.#client, this.#keyspace, name, fn, options);
+  }
+
+  /**
    * A view of the same store, on the same connection, all keys of which begin with `name` and ':'.
    * What it gives back names keys as they are called there; errors and telemetry name the whole
    * key. It is closed with the Holdfast that was opened, which also emits its events.
@@ -339,9 +364,9 @@ class Holdfast extends EventEmitter {
   }
 
   /**
-   * Refuses new work, aborts those who wait (HF_ECLOSED), lets who holds a lock or runs an
-   * operation finish, then releases what is left: those locks are lost. What a SIGTERM handler
-   * calls.
+   * Stops leaders, refuses new work, aborts those who wait (HF_ECLOSED), lets who holds a lock or
+   * runs an operation finish, then releases what is left: those locks are lost. What a SIGTERM
+   * handler calls.
    *
    * @param {object} [options]
    * @param {number | string} [options.timeout='5s'] how long holders may take; 0, or Infinity. A
@@ -353,12 +378,9 @@ class Holdfast extends EventEmitter {
     if (!this.#keyspace.isRoot) {
       throw new TypeError('a namespace is closed with the Holdfast it came from: close that one');
     }
-    checkOptions(options, CLOSE_OPTIONS);
-    const given = options?.timeout;
-    const timeout = given === undefined
-      ? CLOSE_TIMEOUT_MS
-      : duration(given, 'options.timeout', { min: 0, infinite: true });
-    await this.#client.close(timeout);
+    const timeout = closeTimeout(options);
+    // Leaders are told before anything else; what they hold is given its time as other locks are.
+    await Promise.all([stopLeaders(this.#client, timeout), this.#client.close(timeout)]);
   }
 
   /** What `console.log` shows: not the URL, which may hold a password. */

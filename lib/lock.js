@@ -137,6 +137,7 @@ let start;
 let inspectLoss;
 let readGuard;
 let emitterOf;
+let abort;
 
 /**
  * A lock that is held, until `release()` or until its lease is lost. Made by `lock()`, `tryLock()`
@@ -183,6 +184,7 @@ class Lock {
     emitterOf = (lock) => lock.#client.emitter;
     readGuard = (lock) => lock.#guard();
     inspectLoss = (lock) => (lock.#state === LOST ? lock.#lossError() : null);
+    abort = (lock, reason) => lock.#abort(reason);
   }
 
   /** The keys that are locked. */
@@ -207,7 +209,7 @@ class Lock {
 
   /**
    * Aborts with a LockLostError in the first loop turn after the lease was lost; never by a
-   * release.
+   * release. That of a leader aborts with an AbortError when it is to stop.
    */
   get signal() {
     if (this.#controller === null) {
@@ -475,6 +477,12 @@ class Lock {
     return rejected;
   }
 
+  // Aborts the signal, and leaves the lock as it is.
+  #abort(reason) {
+    this.#controller ??= new AbortController();
+    this.#controller.abort(reason);
+  }
+
   #about() {
     return { key: firstOf(this.#key) };
   }
@@ -520,6 +528,11 @@ function acquireLock(client, keyspace, key, plan) {
   return start(new Lock(client, keyspace, key, plan));
 }
 
+/** Aborts the signal of a lock that goes on being held: its user is to end. */
+function abortSignal(lock, reason) {
+  abort(lock, reason);
+}
+
 /**
  * What a lock guards a write by.
  *
@@ -534,4 +547,6 @@ function lossOf(lock) {
   return inspectLoss(lock);
 }
 
-module.exports = { Lock, acquireLock, guardOf, lockPlan, lossOf, nameOf, releaseQuietly };
+module.exports = {
+  Lock, abortSignal, acquireLock, guardOf, lockPlan, lossOf, nameOf, releaseQuietly,
+};

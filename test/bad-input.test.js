@@ -105,6 +105,17 @@ function table(hf) {
     namespace: {
       name: [async (bad) => hf.namespace(bad), wrong(NO_STRING), outside([...NO_KEY, 'a:b', ':'])],
     },
+    leader: {
+      name: key(async (bad) => hf.leader(bad, fn)),
+      fn: [async (bad) => hf.leader('a', bad), wrong(NO_FUNCTION)],
+      options: options(async (bad) => hf.leader('a', fn, bad)),
+      'options.ttl': time(async (ttl) => hf.leader('a', fn, { ttl }), 49, 86400001, Infinity),
+      'options.maxStall': time(async (maxStall) => hf.leader('a', fn, { maxStall }), 49),
+      'options.note': text(async (note) => hf.leader('a', fn, { note }), 'x'.repeat(257), 'a\0'),
+      'options.signal': signal(async (it) => hf.leader('a', fn, { signal: it })),
+      wait: [async (wait) => hf.leader('a', fn, { wait }), wrong([0])],
+      renew: [async (renew) => hf.leader('a', fn, { renew }), wrong([true])],
+    },
     once: {
       key: key((bad) => hf.once(bad, fn)),
       options: options((bad) => hf.once('a', bad, fn)),

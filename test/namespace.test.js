@@ -173,7 +173,7 @@ function namespaceTests(url) {
       () => shop.inspect(long), () => shop.once(long, () => {}), () => shop.record(long),
       () => shop.forget(long), () => shop.kv.get(long), () => shop.kv.put(long, 1),
       () => shop.kv.put('a', 1, { fence: { key: long, fence: 1 } }),
-      () => shop.locks({ prefix: long }),
+      () => shop.locks({ prefix: long }), () => shop.leader(long, () => {}),
       () => shop.idempotent(() => {}, { key: () => long })(),
     ];
     for (const call of calls) {
@@ -247,6 +247,20 @@ describe('namespaces', () => {
     assert.strictEqual((await hf.inspect('job:nightly')).holders[0].pid, child.pid);
     child.tell('go');
     assert.ok((await job.withLock('nightly', (lock) => lock.fence)) > fence);
+    await hf.close();
+  });
+
+  it('emit errors on the Holdfast that was opened', async () => {
+    const hf = await open('memory:');
+    const heard = new Promise((resolve) => {
+      hf.on('error', resolve);
+    });
+    const shop = hf.namespace('shop');
+    shop.on('error', assert.fail);
+    const boss = shop.leader('boss', () => { throw new Error('boom'); });
+    const error = await heard;
+    assert.deepStrictEqual([error.key, error.cause.message], ['shop:boss', 'boom']);
+    await boss.stop();
     await hf.close();
   });
 

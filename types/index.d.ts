@@ -41,7 +41,10 @@ export interface Lock extends AsyncDisposable {
   readonly token: string;
   /** Grows with every take of the key. Null where the store has none. */
   readonly fence: number | null;
-  /** Aborts with a `LockLostError` in the first loop turn after the loss; never by a release. */
+  /**
+   * Aborts with a `LockLostError` in the first loop turn after the loss; never by a release. That of
+   * a leader aborts with an `AbortError` when it is to stop.
+   */
   readonly signal: AbortSignal;
   /** Exact at any instant, also within one long synchronous function. */
   readonly held: boolean;
@@ -91,6 +94,31 @@ export interface LockInfo {
 export interface LocksOptions {
   /** Only keys that start with it. Default `''`. */
   prefix?: string | undefined;
+}
+
+export interface LeaderOptions {
+  /** How long after a crash until another leads: 50 ms to 24 h. Default `'30s'`. */
+  ttl?: Duration | undefined;
+  /** How long the event loop may be stuck before the lock is given up, from 50 ms. Default `'60s'`. */
+  maxStall?: Duration | undefined;
+  /** What `inspect()` shows others, at most 256 bytes. Default `''`. */
+  note?: string | undefined;
+  /** Stops it, as `stop()` does. */
+  signal?: AbortSignal | undefined;
+}
+
+/** Stands for a lock, and runs a function whenever it is held. */
+export interface Leader extends AsyncDisposable {
+  readonly name: string;
+  /** Exact at any instant, as `lock.held`. */
+  readonly leading: boolean;
+  /** Null while the function does not run. */
+  readonly lock: Lock | null;
+  /** Resolves when this one leads no more, nor stands. Never rejects. */
+  readonly done: Promise<void>;
+  /** Aborts `lock.signal`; resolves when the function has ended, or `timeout` passed, and the lock is released. */
+  stop(options?: CloseOptions): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
 }
 
 export interface OnceOptions {
@@ -226,7 +254,7 @@ export interface KV {
 }
 
 export interface CloseOptions {
-  /** How long holders of locks and runs may take; 0, or Infinity. Default `'5s'`. */
+  /** How long holders of locks, runs and leaders may take; 0, or Infinity. Default `'5s'`. */
   timeout?: Duration | undefined;
 }
 
@@ -258,6 +286,12 @@ export class Holdfast extends Emitter implements AsyncDisposable {
   inspect(key: string): Promise<LockInfo | null>;
   /** All locks that are held, in order of key. Asks the store for a part at a time. */
   locks(options?: LocksOptions): AsyncIterable<LockInfo>;
+  /** Runs `fn` here whenever this process holds the lock `name`; in one process at a time. */
+  leader(
+    name: string,
+    fn: (lock: Lock) => void | Promise<void>,
+    options?: LeaderOptions,
+  ): Leader;
 
   /**
    * Runs `fn` once for `key`, in all processes together, and gives everybody its result. This is not
@@ -293,7 +327,7 @@ export class Holdfast extends Emitter implements AsyncDisposable {
   sweep(): Promise<number>;
   /** Resolves with the milliseconds that the store took to answer. */
   ping(): Promise<number>;
-  /** Refuses new work, lets holders finish, then releases what is left. */
+  /** Stops leaders, refuses new work, lets holders finish, then releases what is left. */
   close(options?: CloseOptions): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }

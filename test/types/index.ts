@@ -7,8 +7,8 @@ import {
   type CloseOptions, type CreateOptions, type DeleteOptions, type DoneRecordInfo, type Duration,
   type Fence, type FenceLike, type HolderInfo, type HoldfastErrorCode, type HoldfastErrorDetails,
   type HoldfastEvents, type HoldfastOptions, type IdempotentOptions, type IncrementOptions,
-  type JsonValue, type KV, type KVMessage, type Lock, type LockInfo,
-  type LockMessage, type LockOptions, type LocksOptions, type OnceDetail, type OnceMessage, type OnceOptions, type PutOptions,
+  type JsonValue, type KV, type KVMessage, type Leader, type LeaderOptions, type Lock,
+  type LockInfo, type LockMessage, type LockOptions, type LocksOptions, type OnceDetail, type OnceMessage, type OnceOptions, type PutOptions,
   type RecordBase, type RecordInfo, type Run, type StoreMessage, type TryLockOptions,
   type UnfinishedRecordInfo, type UpdateOptions, type Versioned,
 } from '../..';
@@ -76,6 +76,28 @@ export function namespaces() {
   expectTypeOf(hf.namespace('shop').namespace('eu').kv).toEqualTypeOf<KV>();
   // @ts-expect-error it has a name
   hf.namespace();
+}
+
+export async function leaders() {
+  const options: LeaderOptions = {
+    ttl: '30s', maxStall: 60000, note: 'why', signal: AbortSignal.timeout(1),
+  };
+  await using leader = hf.leader('boss', async (lock) => {
+    expectTypeOf(lock).toEqualTypeOf<Lock>();
+  }, options);
+  expectTypeOf(leader).toEqualTypeOf<Leader>();
+  expectTypeOf(leader.name).toBeString();
+  expectTypeOf(leader.leading).toBeBoolean();
+  expectTypeOf(leader.lock).toEqualTypeOf<Lock | null>();
+  expectTypeOf(leader.done).resolves.toBeVoid();
+  expectTypeOf(leader.stop({ timeout: '5s' })).resolves.toBeVoid();
+  hf.leader('boss', () => {});
+  // @ts-expect-error nobody sets who leads
+  leader.leading = true;
+  // @ts-expect-error a leader waits for ever
+  hf.leader('boss', () => {}, { wait: 0 });
+  // @ts-expect-error a leader has one name
+  hf.leader(['a', 'b'], () => {});
 }
 
 export async function operations() {
