@@ -76,7 +76,7 @@ describe('the command line', () => {
 
     it('lists the commands and the exit codes', async () => {
       const { stdout, stderr, code } = await holdfast(['--help']);
-      for (const name of ['prove', 'inspect', 'ping']) {
+      for (const name of ['prove', 'inspect', 'locks', 'ping']) {
         assert.match(stdout, RegExp(`^  ${name} `, 'm'));
       }
       for (const exit of [0, 1, 2]) assert.match(stdout, RegExp(`^  ${exit}   `, 'm'));
@@ -85,7 +85,7 @@ describe('the command line', () => {
       assert.strictEqual((await holdfast(['help'])).stdout, stdout);
     });
 
-    for (const name of ['prove', 'inspect', 'ping']) {
+    for (const name of ['prove', 'inspect', 'locks', 'ping']) {
       it(`explains ${name}`, async () => {
         const { stdout, stderr, code } = await holdfast([name, '--help']);
         assert.match(stdout, RegExp(`^Usage: holdfast ${name} `));
@@ -115,6 +115,8 @@ describe('the command line', () => {
       await assertUsage(['inspect'], /which key\?/);
       await assertUsage(['inspect', 'a', 'b'], /unexpected argument 'b'$/);
       await assertUsage(['inspect', 'a', '--url', 'memory:'], /memory: is the store of one process/);
+      await assertUsage(['locks', 'a'], /unexpected argument 'a'$/);
+      await assertUsage(['locks', '--url', 'memory:'], /memory: is the store of one process/);
       await assertUsage(['prove', 'memory:'], /memory: is a store of one process/);
       await assertUsage(['prove'], /memory: is a store of one process/, { HOLDFAST_URL: 'memory:' });
       await assertUsage(['prove', '--only', 'checkout,nap'], /there is no trial 'nap'/);
@@ -129,6 +131,7 @@ describe('the command line', () => {
       await withDatabase(async () => {
         await assertUsage(['inspect', ''], /key must not be empty$/);
         await assertUsage(['inspect', 'k'.repeat(1025)], /key must be at most 1024 bytes/);
+        await assertUsage(['locks', '--prefix', 'k'.repeat(1025)], /prefix must be at most 1024/);
       });
       assert.deepStrictEqual(fs.readdirSync(folder).filter((name) => name !== 'holdfast.db'), []);
     });
@@ -136,7 +139,8 @@ describe('the command line', () => {
     it('never shows a password', async () => {
       const url = 'redis://user:hunter2@127.0.0.1:1/0?password=hunter2';
       const lines = [
-        ['ping', url], ['prove', url], ['inspect', 'k', '--url', url], ['ping', 'sqlite:a', url],
+        ['ping', url], ['prove', url], ['inspect', 'k', '--url', url], ['locks', '--url', url],
+        ['ping', 'sqlite:a', url],
         [url], ['ping', `--ulr=${url}`], ['ping', url.replace('redis:', 'reddis')],
       ];
       for (const args of lines) {
@@ -153,6 +157,7 @@ describe('the command line', () => {
     it('are one line and exit code 1, and make no database', async () => {
       await assertFailure(['ping'], /^holdfast ping: there is no database at \.\/holdfast\.db$/m);
       await assertFailure(['inspect', 'k'], /^holdfast inspect: there is no database at/);
+      await assertFailure(['locks'], /^holdfast locks: there is no database at/);
       await assertFailure(['prove', 'sqlite:./no/x.db'], /^holdfast prove: .*\(HF_ENOENT\)$/m);
       assert.deepStrictEqual(fs.readdirSync(folder), []);
     });
@@ -210,7 +215,7 @@ describe('the command line', () => {
         const [holder] = seen.lock.holders;
         assert.deepStrictEqual([seen.store, seen.key], ['sqlite:./holdfast.db', 'key']);
         assert.deepStrictEqual(Object.keys(holder).sort(),
-          ['fence', 'host', 'note', 'pid', 'remaining', 'since']);
+          ['fence', 'host', 'mode', 'note', 'permits', 'pid', 'remaining', 'since']);
         assert.deepStrictEqual([holder.pid, holder.fence], [process.pid, lock.fence]);
         assert.ok(holder.remaining > 0 && holder.remaining <= 30_000);
         assert.deepStrictEqual([seen.record.state, seen.record.attempt], ['done', 1]);
@@ -250,6 +255,74 @@ describe('the command line', () => {
         { store: 'sqlite:./holdfast.db', key: '-x', lock: null, record: null, value: null });
       assert.strictEqual(code, 0);
       assert.match((await holdfast(['inspect', 'x'])).stdout, /lock {5}free\n.*none\n.*none\n$/);
+    }));
+
+    it('shows how a lock is shared', () => withDatabase(async (hf) => {
+      const locks = [await hf.lock('a', { permits: 3 }), await hf.lock('b', { mode: 'shared' })];
+      assert.match((await holdfast(['inspect', 'a'])).stdout, /^ +mode +one of 3$/m);
+      assert.match((await holdfast(['inspect', 'b'])).stdout, /^ +mode +shared$/m);
+      const seen = JSON.parse((await holdfast(['inspect', 'b', '--json'])).stdout);
+      const [{ mode, permits }] = seen.lock.holders;
+      assert.deepStrictEqual([mode, permits], ['shared', null]);
+      await Promise.all(locks.map((lock) => lock.release()));
+    }));
+  });
+
+  describe('locks', () => {
+    it('lists each holder, and no token', () => withDatabase(async (hf) => {
+      const held = [
+        await hf.lock('b/2', { note: 'a\u001b[31mnote' }), await hf.lock('a', { permits: 3 }),
+        await hf.lock('a', { permits: 3 }), await hf.lock('b/1', { mode: 'shared' }),
+        await hf.lock('tab\tkey'),
+      ];
+      const asPage = await holdfast(['locks']);
+      const who = `process ${process.pid} on \\S+`;
+      const lines = [
+        `^a +${who} +one of 3 +\\d+\\.\\d s left$`, `^a +${who} +one of 3 +\\d+\\.\\d s left$`,
+        `^b/1 +${who} +shared +\\d+\\.\\d s left$`,
+        `^b/2 +${who} +exclusive +\\d+\\.\\d s left +a\\\\u\\{1b\\}\\[31mnote$`,
+        `^tab\\\\u\\{9\\}key +${who} `,
+      ];
+      const shown = asPage.stdout.trimEnd().split('\n');
+      assert.strictEqual(shown.length, lines.length);
+      for (const [i, line] of lines.entries()) assert.match(shown[i], RegExp(line));
+
+      const asJson = await holdfast(['locks', '--json', '--prefix', 'b/']);
+      const seen = asJson.stdout.trimEnd().split('\n').map((line) => JSON.parse(line));
+      assert.deepStrictEqual(seen.map(({ key, mode, permits, note }) => [key, mode, permits, note]),
+        [['b/1', 'shared', null, ''], ['b/2', 'exclusive', 1, 'a\u001b[31mnote']]);
+      assert.deepStrictEqual(Object.keys(seen[0]).sort(),
+        ['fence', 'host', 'key', 'mode', 'note', 'permits', 'pid', 'remaining', 'since']);
+      assert.strictEqual(seen[1].fence, held[0].fence);
+      for (const { stdout, stderr, code } of [asPage, asJson]) {
+        assert.ok(held.every(({ token }) => !stdout.includes(token)), stdout);
+        assert.deepStrictEqual([stderr, code], ['', 0]);
+      }
+      await Promise.all(held.map((lock) => lock.release()));
+    }));
+
+    it('says that nothing is held', () => withDatabase(async () => {
+      assert.deepStrictEqual(await holdfast(['locks', '--prefix', 'a']),
+        { stdout: 'no lock is held on sqlite:./holdfast.db\n', stderr: '', code: 0 });
+      assert.deepStrictEqual(await holdfast(['locks', '--json']),
+        { stdout: '', stderr: '', code: 0 });
+    }));
+
+    it('lists more than a page, and ends with its reader', () => withDatabase(async (hf) => {
+      const count = 2500;
+      const held = await Promise.all(Array.from({ length: count }, (_, i) =>
+        hf.lock(`k${i}`, { ttl: '1h', note: 'n'.repeat(200) })));
+      const { stdout } = await holdfast(['locks']);
+      assert.strictEqual(stdout.split('\n').length, count + 1);
+      const child = spawn(process.execPath, [BIN, 'locks'], {
+        cwd: folder, env: { ...process.env, HOLDFAST_URL: '' }, stdio: ['ignore', 'pipe', 'pipe'],
+      });
+      const stderr = text(child.stderr);
+      await once(child.stdout, 'data');
+      child.stdout.destroy();
+      assert.deepStrictEqual(await once(child, 'close'), [128 + 13, null]);
+      assert.strictEqual(await stderr, '');
+      await Promise.all(held.map((lock) => lock.release()));
     }));
   });
 

@@ -1,9 +1,8 @@
 'use strict';
 
 const { EXIT, UsageError } = require('./exit');
-const { asUsage, shown, urlOf, withStore } = require('./store');
-
-const DEFAULT_URL = 'sqlite:./holdfast.db';
+const { holderOf, modeOf, plain, seconds, whoOf } = require('./show');
+const { DEFAULT_URL, asUsage, sharedUrlOf, shown, withStore } = require('./store');
 
 const help = `Usage: holdfast inspect KEY [options]
 
@@ -25,23 +24,8 @@ Examples
   holdfast inspect invoices/2026-03
   holdfast inspect --json --url sqlite:/var/lib/shop/holdfast.db nightly`;
 
-/** Text from a store, safe for a terminal: a note must not move the cursor. */
-function plain(text) {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
-    (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
-}
-
-function seconds(ms) {
-  return `${(ms / 1000).toFixed(1)} s`;
-}
-
 function size(bytes) {
   return `${bytes} byte${bytes === 1 ? '' : 's'}`;
-}
-
-/** A holder without its token, which is what proves to the store who it is. */
-function holderOf({ fence, remaining, since, pid, host, note }) {
-  return { fence, remaining, since, pid, host, note };
 }
 
 function typeOf(value) {
@@ -82,8 +66,9 @@ function section(name, about, details = []) {
 
 function lockLines(lock) {
   if (!lock) return section('lock', 'free');
-  return lock.holders.flatMap(({ pid, host, since, remaining, fence, note }) => section(
-    'lock', `held by ${pid === null ? '' : `process ${pid} on `}${plain(host)}`, [
+  return lock.holders.flatMap(({ since, remaining, fence, note, ...holder }) => section(
+    'lock', `held by ${whoOf(holder)}`, [
+      ...(holder.mode === 'exclusive' ? [] : [['mode', modeOf(holder)]]),
       ['since', since.toISOString()],
       ['time left', `${seconds(remaining)}, unless it is renewed`],
       ...(fence === null ? [] : [['fence', fence]]),
@@ -120,10 +105,7 @@ function valueLines(value) {
 
 async function run({ key, url: given, json }, { stdout, env }) {
   if (key === undefined) throw new UsageError('which key? Name one');
-  const url = urlOf({ url: given }, env) ?? DEFAULT_URL;
-  if (/^memory:/i.test(url)) {
-    throw new UsageError('memory: is the store of one process; nobody else can look into it');
-  }
+  const url = sharedUrlOf({ url: given }, env);
   const seen = await withStore(url, (hf) => look(hf, key)).catch((error) => {
     throw asUsage(error); // such as a key that is none
   });

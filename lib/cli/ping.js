@@ -1,9 +1,7 @@
 'use strict';
 
 const { EXIT } = require('./exit');
-const { shown, urlOf, withStore } = require('./store');
-
-const DEFAULT_URL = 'sqlite:./holdfast.db';
+const { DEFAULT_URL, shown, urlOf, withStore } = require('./store');
 
 const help = `Usage: holdfast ping [url] [options]
 

@@ -6,11 +6,20 @@ const fs = require('node:fs');
 const { redact } = require('../prove/redact');
 const { UsageError } = require('./exit');
 
+const DEFAULT_URL = 'sqlite:./holdfast.db';
+
 /** The URL that the arguments or the environment name; undefined if neither does. */
 function urlOf(given, env) {
   const url = given.url ?? (env.HOLDFAST_URL || undefined);
   if (given.url === '') throw new UsageError('the URL is empty');
   return url;
+}
+
+/** The URL of a store that others look into, as arguments, environment or default name it. */
+function sharedUrlOf(given, env) {
+  const url = urlOf(given, env) ?? DEFAULT_URL;
+  if (!/^memory:/i.test(url)) return url;
+  throw new UsageError('memory: is the store of one process; nobody else can look into it');
 }
 
 /** What is shown of the store's URL. */
@@ -64,4 +73,4 @@ async function withStore(url, fn) {
   }
 }
 
-module.exports = { asUsage, shown, urlOf, withStore };
+module.exports = { DEFAULT_URL, asUsage, sharedUrlOf, shown, urlOf, withStore };
