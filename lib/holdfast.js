@@ -219,7 +219,7 @@ class Holdfast extends EventEmitter {
    * AbortError when the leader is stopped, by `stop()`, `close()` or `signal`. What `fn` throws
    * after that is taken to be due to it. The lock is held until `fn` has ended, unless it is lost
    * or the time of `stop()` is over; this process does not stand meanwhile. Any other error of `fn`
-   * is an event 'error', HF_ECRASHED with it as `cause`; the lock is released, and after a pause
+   * is an event 'error', HF_ECALLBACK with it as `cause`; the lock is released, and after a pause
    * (1 s at first, up to 30 s) this process stands again. So it does after an error of the store.
    *
    * @param {string} name the key of the lock

@@ -210,7 +210,7 @@ class Leader {
     const pause = backoff(this.#failures++);
     const message = `the function of the leader ${quote(this.#key)} threw, and this process ` +
       `stands again in ${(pause / 1000).toFixed(1)} s: ${textOf(cause)}`;
-    const error = new HoldfastError('HF_ECRASHED', message, { cause, key: this.#key });
+    const error = new HoldfastError('HF_ECALLBACK', message, { cause, key: this.#key });
     telemetry.warn(this.#client.emitter, error);
     await this.#pause(pause);
   }

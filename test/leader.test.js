@@ -188,7 +188,7 @@ function endTests(scope) {
     assert.ok(times[1] - times[0] >= 499, 'half a second at least');
     const [error] = errors;
     assert.ok(error instanceof HoldfastError);
-    assert.deepStrictEqual([error.code, error.key, error.cause], ['HF_ECRASHED', name, thrown]);
+    assert.deepStrictEqual([error.code, error.key, error.cause], ['HF_ECALLBACK', name, thrown]);
     assert.match(error.message,
       /^the function of the leader ".+" threw, and this process stands again in \d\.\d s: boom$/);
     await leader.stop();
@@ -507,7 +507,7 @@ function processTests(url) {
     first.tell('go');
     await leads(next);
     assert.deepStrictEqual(await first.hear('error'),
-      { event: 'error', code: 'HF_ECRASHED', text: 'boom' });
+      { event: 'error', code: 'HF_ECALLBACK', text: 'boom' });
     await first.kill();
     await hf.close();
   });

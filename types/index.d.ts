@@ -349,6 +349,7 @@ export type HoldfastErrorCode =
   | 'HF_EINPROGRESS'
   | 'HF_EMISMATCH'
   | 'HF_ECRASHED'
+  | 'HF_ECALLBACK'
   | 'HF_EQUORUM'
   | 'HF_EUNAVAIL'
   | 'HF_EPROTO'

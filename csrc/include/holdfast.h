@@ -56,6 +56,7 @@ extern "C" {
     X(EINPROGRESS, "the operation is still running elsewhere")                              \
     X(EMISMATCH, "the key was used for a different operation")                              \
     X(ECRASHED, "an earlier run ended without a result; whether it took effect is unknown") \
+    X(ECALLBACK, "a function given to the library failed")                                  \
     X(EQUORUM, "no majority of the nodes agreed")                                           \
     X(EUNAVAIL, "the store did not answer")                                                 \
     X(EPROTO, "the store answered something that makes no sense")                           \
