@@ -187,6 +187,15 @@ static void tell(hf__release release, hf_lock *lock, bool was_held, const hf_err
     if (release.cb != NULL && !lock->freed) release.cb(release.data, lock, was_held, error);
 }
 
+void hf__lock_tell(hf__released *news) {
+    hf_lock *lock = news->lock;
+    hf_client *client = hf__lock_client(lock);
+    const hf_error *error = &news->error;
+    tell(news->release, lock, error->code == HF_OK, error->code != HF_OK ? error : NULL);
+    hf__lock_unref(lock);
+    hf__client_end(client);
+}
+
 static void on_dropped(hf_op *op) {
     hf__attempt *attempt = op->data;
     hf_lock *lock = attempt->lock;
@@ -206,36 +215,24 @@ static void on_dropped(hf_op *op) {
     hf__client_unhold(client);
 }
 
-/* The release of `lock` could not be done by handing over, for `why` or because the store does not
- * know the lock any more: it is dropped like any other. */
-static void drop_instead(hf_lock *lock, hf__release release, const hf_error *why) {
-    hf_client *client = hf__lock_client(lock);
-    hf__attempt *attempt = hf__attempt_new(lock, HF_DROP, on_dropped);
-    hf_error error;
-    if (attempt == NULL) {
-        hf__error_set(&error, HF_ENOMEM, 0, NULL); /* the lease lapses */
-    } else if ((why->flags & HF_OUTCOME_UNKNOWN) != 0) {
-        error = *why;
-        hf__attempt_undo(attempt, false);
-    } else {
-        attempt->release = release;
-        hf__client_submit(client, &attempt->op);
-        return;
-    }
-    tell(release, lock, false, &error);
-    hf__client_end(client);
-}
-
-void hf__lock_handed_over(hf__attempt *attempt) {
-    hf_lock *from = attempt->from;
+void hf__lock_handed_over(hf__attempt *attempt, hf__released *news) {
+    hf_lock *lock = attempt->from;
+    const hf_error *why = &attempt->op.error;
+    *news = (hf__released){.lock = lock, .release = attempt->release};
     attempt->from = NULL;
-    if (attempt->op.error.code == HF_OK && attempt->op.applied) {
-        tell(attempt->release, from, true, NULL);
-        hf__client_end(hf__lock_client(from));
+    if (why->code == HF_OK && attempt->op.applied) return;
+    hf__attempt *drop = hf__attempt_new(lock, HF_DROP, on_dropped);
+    if (drop == NULL) {
+        hf__error_set(&news->error, HF_ENOMEM, 0, NULL); /* the lease lapses */
+    } else if ((why->flags & HF_OUTCOME_UNKNOWN) != 0) {
+        news->error = *why;
+        hf__attempt_undo(drop, false);
     } else {
-        drop_instead(from, attempt->release, &attempt->op.error);
+        drop->release = news->release;
+        news->lock = NULL;
+        hf__client_submit(hf__lock_client(lock), &drop->op);
+        hf__lock_unref(lock); /* the drop has one of its own */
     }
-    hf__lock_unref(from);
 }
 
 /* What carries the release to the store: the take of who comes next, or a drop. NULL without

@@ -388,11 +388,13 @@ static void on_take(hf_op *op) {
     hf__attempt *attempt = op->data;
     hf_lock *lock = attempt->lock;
     hf_client *client = hf__lock_client(lock);
+    hf__released news;
     hf__lock_ref(lock);
     hf__client_hold(client);
     lock->wait->attempt = NULL;
     hf__list_remove(&attempt->node); /* of client->sent: it has come back */
-    if (attempt->from != NULL) hf__lock_handed_over(attempt);
+    news.lock = NULL;
+    if (attempt->from != NULL) hf__lock_handed_over(attempt, &news);
     if (lock->state != HF__WAITING || lock->wait->cancelled)
         orphaned(lock, attempt);
     else if (op->error.code != HF_OK)
@@ -401,6 +403,7 @@ static void on_take(hf_op *op) {
         granted(lock, attempt);
     else
         refused(lock, attempt);
+    if (news.lock != NULL) hf__lock_tell(&news);
     hf__lock_unref(lock);
     hf__client_unhold(client);
 }

@@ -156,9 +156,18 @@ void hf__lock_unref(hf_lock *lock);
 
 /* The store has granted it. False if that came so late that it was never held. */
 bool hf__lock_hold(hf_lock *lock, const hf__attempt *attempt);
-/* The take that was to take over attempt->from has been answered: what that means for the release
- * is told, and what is left of `from` is dropped. */
-void hf__lock_handed_over(hf__attempt *attempt);
+/* What became of a release by handing over. */
+typedef struct hf__released {
+    hf_lock *lock; /* holds a reference; NULL: its drop will tell */
+    hf__release release;
+    hf_error error; /* code HF_OK: it was held */
+} hf__released;
+
+/* The take that was to take over attempt->from has been answered. If that did not land for sure,
+ * `from` is dropped like any other. What there is to tell is told later: its callback may end
+ * the heir, too. */
+void hf__lock_handed_over(hf__attempt *attempt, hf__released *news);
+void hf__lock_tell(hf__released *news);
 /* What the lease tells of; for lock.c to make the lock with. */
 extern const hf__lease_owner hf__lock_owner;
 

@@ -381,6 +381,40 @@ TEST(an_heir_that_gives_up_leaves_nothing_behind) {
     host_close(&h);
 }
 
+static void free_the_heir(void *data, hf_lock *lock, bool was_held, const hf_error *error) {
+    held *heir = data;
+    (void)lock;
+    CHECK(was_held);
+    CHECK(error == NULL);
+    hf_lock_free(heir->lock);
+    heir->released++;
+}
+
+TEST(a_release_that_is_told_may_end_the_heir) {
+    static const fault faults[] = {FAULT_NONE, REFUSE, LOSE_ANSWER};
+    for (size_t i = 0; i < 3; i++) {
+        host h;
+        held first, second, third;
+        counting_open(&h);
+        ask(&h, &first, "k", 1, 0);
+        granted(&h, &first);
+        ask(&h, &second, "k", 1, HF_FOREVER);
+        ask(&h, &third, "k", 1, HF_FOREVER);
+        plan_set(faults[i], HF_TAKE, 1, 0);
+        CHECK_INT(
+            hf_lock_release(first.lock, faults[i] == LOSE_ANSWER ? NULL : free_the_heir, &second),
+            HF_OK);
+        if (faults[i] == LOSE_ANSWER)
+            hf_lock_free(second.lock);
+        else
+            host_until(&h, &second.released, 1);
+        granted(&h, &third);
+        hf_lock_free(first.lock);
+        release(&h, &third);
+        host_close(&h);
+    }
+}
+
 TEST(the_end_of_the_process_drops_what_is_being_handed_over) {
     host h, other;
     held first, second, next;
