@@ -12,10 +12,19 @@ export type JsonValue =
   | readonly JsonValue[]
   | { readonly [key: string]: JsonValue | undefined };
 
-/** There are no options yet. */
-export type HoldfastOptions = Record<string, never>;
+/**
+ * How often, and for how long, a lock passes among those of this process who wait for it, while
+ * another process is known to wait for it too.
+ */
+export interface HoldfastOptions {
+  /** In a row at most: 0 to 1,000,000. Default 16. */
+  handoffs?: number | undefined;
+  /** For so long at most: 0, or Infinity. Default `'100ms'`. */
+  handoffTime?: Duration | undefined;
+}
 
-export interface LockOptions {
+/** `LockOptions` without those that say who else may hold it. */
+export interface LockSettings {
   /** How long after a crash the lock stays taken: 50 ms to 24 h. Default `'30s'`. */
   ttl?: Duration | undefined;
   /** How long to wait, from the call: 0 is one attempt, Infinity until `signal` aborts. Default `'10s'`. */
@@ -32,14 +41,30 @@ export interface LockOptions {
   note?: string | undefined;
 }
 
-export type TryLockOptions = Omit<LockOptions, 'wait'>;
+/** Who else may hold the lock at the same time: one of the two, or neither. */
+export type LockSharing =
+  | {
+    /** `'shared'`: any number may. Default `'exclusive'`: nobody else. */
+    mode?: LockMode | undefined;
+    permits?: undefined;
+  }
+  | {
+    mode?: undefined;
+    /** So many may hold it in all: 1 to 1,000,000. */
+    permits?: number | undefined;
+  };
+
+export type LockMode = 'exclusive' | 'shared';
+export type LockOptions = LockSettings & LockSharing;
+export type TryLockOptions = Omit<LockSettings, 'wait'> & LockSharing;
 
 /** A lock that is held, until `release()` or until its lease is lost. */
 export interface Lock extends AsyncDisposable {
+  /** In the order in which they were given. */
   readonly keys: readonly string[];
   /** 32 hexadecimal digits that name this holder. */
   readonly token: string;
-  /** Grows with every take of the key. Null where the store has none. */
+  /** Grows with every take of each of its keys. Null where the store has none. */
   readonly fence: number | null;
   /**
    * Aborts with a `LockLostError` in the first loop turn after the loss; never by a release. That of
@@ -80,15 +105,30 @@ export interface HolderInfo {
   pid: number | null;
   host: string;
   note: string;
+  /** `'shared'` also with several permits. */
+  mode: LockMode;
+  /** How many may hold it at a time; null: any number. */
+  permits: number | null;
+}
+
+/** A caller of this process that waits. */
+export interface WaiterInfo {
+  /** Milliseconds. */
+  waited: number;
+  note: string;
+  /** `'shared'` also with several permits. */
+  mode: LockMode;
+  /** How many may hold it at a time; null: any number. */
+  permits: number | null;
 }
 
 export interface LockInfo {
   key: string;
   holders: HolderInfo[];
   /** How many of this process wait for it. */
-  waiters: number;
-  /** Milliseconds that the first of them has waited. */
-  longestWait: number;
+  waiting: number;
+  /** The first 1,000 of them, in order. */
+  waiters: WaiterInfo[];
 }
 
 export interface LocksOptions {
@@ -271,14 +311,20 @@ export class Holdfast extends Emitter implements AsyncDisposable {
   /** Connects at first use. Without `url`: HOLDFAST_URL, else `'sqlite:./holdfast.db'`. */
   constructor(url?: string, options?: HoldfastOptions);
 
-  /** Waits until the lock is held. @throws {LockTimeoutError} @throws {UnavailableError} */
-  lock(key: string, options?: LockOptions): Promise<Lock>;
+  /**
+   * Waits until the lock is held: of 1 to 64 keys, all at once.
+   * @throws {LockTimeoutError} @throws {UnavailableError}
+   */
+  lock(key: string | readonly string[], options?: LockOptions): Promise<Lock>;
   /** One attempt, which never overtakes those of this process that wait. */
-  tryLock(key: string, options?: TryLockOptions): Promise<Lock | null>;
+  tryLock(key: string | readonly string[], options?: TryLockOptions): Promise<Lock | null>;
   /** Runs `fn` while the lock is held. @throws {LockLostError} with `result` */
-  withLock<T>(key: string, fn: (lock: Lock) => T | Promise<T>): Promise<T>;
   withLock<T>(
-    key: string,
+    key: string | readonly string[],
+    fn: (lock: Lock) => T | Promise<T>,
+  ): Promise<T>;
+  withLock<T>(
+    key: string | readonly string[],
     options: LockOptions | undefined,
     fn: (lock: Lock) => T | Promise<T>,
   ): Promise<T>;
@@ -458,7 +504,9 @@ export class UnavailableError extends HoldfastError {
 /** What `diagnostics_channel` 'holdfast:lock' publishes. */
 export interface LockMessage {
   event: 'wait' | 'held' | 'renewed' | 'lost' | 'released';
+  /** The first of them. */
   key: string;
+  keys: readonly string[];
   note: string;
   /** Not of 'wait'. */
   token?: string;

@@ -8,9 +8,11 @@ import {
   type Fence, type FenceLike, type HolderInfo, type HoldfastErrorCode, type HoldfastErrorDetails,
   type HoldfastEvents, type HoldfastOptions, type IdempotentOptions, type IncrementOptions,
   type JsonValue, type KV, type KVMessage, type Leader, type LeaderOptions, type Lock,
-  type LockInfo, type LockMessage, type LockOptions, type LocksOptions, type OnceDetail, type OnceMessage, type OnceOptions, type PutOptions,
-  type RecordBase, type RecordInfo, type Run, type StoreMessage, type TryLockOptions,
-  type UnfinishedRecordInfo, type UpdateOptions, type Versioned,
+  type LockInfo, type LockMessage, type LockMode, type LockOptions, type LockSettings,
+  type LockSharing, type LocksOptions, type OnceDetail, type OnceMessage, type OnceOptions,
+  type PutOptions, type RecordBase, type RecordInfo, type Run, type StoreMessage,
+  type TryLockOptions, type UnfinishedRecordInfo, type UpdateOptions, type Versioned,
+  type WaiterInfo,
 } from '../..';
 
 const hf = new Holdfast('memory:');
@@ -23,8 +25,11 @@ export async function opening() {
   expectTypeOf(scoped.ping()).resolves.toBeNumber();
   expectTypeOf(scoped.sweep()).resolves.toBeNumber();
   await scoped.close({ timeout: '5s' } satisfies CloseOptions);
-  // @ts-expect-error there are no options yet
-  await open('memory:', { prefix: 'a' } satisfies HoldfastOptions);
+  await open('memory:', { handoffs: 5, handoffTime: '50ms' } satisfies HoldfastOptions);
+  // @ts-expect-error there is no such option
+  await open('memory:', { prefix: 'a' });
+  // @ts-expect-error it is a number
+  await open('memory:', { handoffs: '5' });
   // @ts-expect-error a quorum comes later
   await open(['redis://a', 'redis://b']);
 }
@@ -51,15 +56,37 @@ export async function locks() {
   await hf.tryLock('key', single);
   // @ts-expect-error one attempt does not wait
   await hf.tryLock('key', { wait: 0 });
-  // @ts-expect-error shared locks come later
-  await hf.lock('key', { mode: 'shared' });
-  // @ts-expect-error several keys come later
-  await hf.lock(['a', 'b']);
 
   expectTypeOf(hf.withLock('key', () => 5)).resolves.toBeNumber();
   expectTypeOf(hf.withLock('key', { ttl: 100 }, async (held) => held.token)).resolves.toBeString();
   expectTypeOf(hf.inspect('key')).resolves.toEqualTypeOf<LockInfo | null>();
   expectTypeOf<LockInfo['holders']>().toEqualTypeOf<HolderInfo[]>();
+  expectTypeOf<LockInfo['waiters']>().toEqualTypeOf<WaiterInfo[]>();
+  expectTypeOf<LockInfo['waiting']>().toBeNumber();
+}
+
+export async function sharedLocks(options: LockOptions, keys: readonly string[]) {
+  expectTypeOf(hf.lock(keys, { mode: 'shared' })).resolves.toEqualTypeOf<Lock>();
+  expectTypeOf(hf.tryLock(['a', 'b'], { permits: 5 })).resolves.toEqualTypeOf<Lock | null>();
+  expectTypeOf(hf.withLock(keys, (lock) => lock.keys)).resolves.toEqualTypeOf<readonly string[]>();
+  expectTypeOf(hf.withLock(keys, { permits: 2 }, () => 5)).resolves.toBeNumber();
+  await hf.lock('key', { ...options, wait: 0 });
+  await hf.lock('key', { mode: undefined, permits: undefined });
+  expectTypeOf<LockOptions>().toExtend<LockSettings & LockSharing>();
+  expectTypeOf<WaiterInfo['permits'] | HolderInfo['permits']>().toEqualTypeOf<number | null>();
+  expectTypeOf<WaiterInfo['mode'] | HolderInfo['mode']>().toEqualTypeOf<LockMode>();
+  // @ts-expect-error one of the two
+  await hf.lock('key', { mode: 'shared', permits: 5 });
+  // @ts-expect-error likewise
+  await hf.tryLock('key', { mode: 'exclusive', permits: 1 });
+  // @ts-expect-error there are two
+  await hf.lock('key', { mode: 'read' });
+  // @ts-expect-error it is a number
+  await hf.lock('key', { permits: '5' });
+  // @ts-expect-error keys are strings
+  await hf.lock(['a', 5]);
+  // @ts-expect-error of one key
+  await hf.inspect(['a']);
 }
 
 export async function listing() {
@@ -197,6 +224,7 @@ export function telemetry(message: LockMessage | KVMessage | OnceMessage | Store
   expectTypeOf(message.error).toEqualTypeOf<HoldfastError | undefined>();
   expectTypeOf<LockMessage['event']>()
     .toEqualTypeOf<'wait' | 'held' | 'renewed' | 'lost' | 'released'>();
+  expectTypeOf<LockMessage['keys']>().toEqualTypeOf<readonly string[]>();
 }
 
 export const durations: Duration[] = [5, '5m'];
