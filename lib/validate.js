@@ -49,17 +49,21 @@ function lockKeys(key) {
     checkKey(key);
     return key;
   }
-  if (key.length < 1 || key.length > KEYS_MAX) {
-    throw new RangeError(`key must be 1 to ${KEYS_MAX} keys; got ${key.length}`);
+  const { length } = key;
+  if (!(length >= 1 && length <= KEYS_MAX)) {
+    throw new RangeError(`key must be 1 to ${KEYS_MAX} keys; got ${length}`);
   }
-  const keys = [...key];
-  const seen = new Set();
-  for (const [i, each] of keys.entries()) {
+  // One by one: an iterator of the caller's could give any number of them, and a getter another
+  // one each time.
+  const keys = new Set();
+  for (let i = 0; i < length; i++) {
+    const each = key[i];
     checkKey(each, `key[${i}]`);
-    if (seen.has(each)) throw new RangeError(`key[${i}] is the same as one before it`);
-    seen.add(each);
+    if (keys.has(each)) throw new RangeError(`key[${i}] is the same as one before it`);
+    keys.add(each);
   }
-  return keys.length === 1 ? keys[0] : Object.freeze(keys);
+  const copy = [...keys];
+  return copy.length === 1 ? copy[0] : Object.freeze(copy);
 }
 
 function distance(a, b) {

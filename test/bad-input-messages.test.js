@@ -125,6 +125,32 @@ describe('messages', () => {
         'options.key must be a function; got undefined');
     });
 
+    it('keys, modes and permits', async () => {
+      const lock = (...args) => () => hf.lock(...args);
+      await assertMessage(lock(5), 'TypeError',
+        'key must be a string or an array of strings; got number');
+      await assertMessage(lock([]), 'RangeError', 'key must be 1 to 64 keys; got 0');
+      await assertMessage(lock(Array(65).fill('a')), 'RangeError',
+        'key must be 1 to 64 keys; got 65');
+      await assertMessage(lock(['a', 'b', 'a']), 'RangeError',
+        'key[2] is the same as one before it');
+      await assertMessage(lock(['a', ['b']]), 'TypeError',
+        'key[1] must be a string; got an array');
+      await assertMessage(() => hf.inspect(['a']), 'TypeError',
+        'key must be a string; got an array');
+      await assertMessage(lock('a', { mode: 'read' }), 'RangeError',
+        'options.mode must be \'exclusive\' or \'shared\'; got "read"');
+      await assertMessage(lock('a', { permits: 0 }), 'RangeError',
+        'options.permits must be a whole number from 1 to 1000000; got 0');
+      await assertMessage(lock('a', { mode: 'shared', permits: 5 }), 'TypeError',
+        'options.mode and options.permits exclude each other: give one of them');
+      await assertMessage(() => new Holdfast('memory:', { handoffs: -1 }), 'RangeError',
+        'options.handoffs must be a whole number from 0 to 1000000; got -1');
+      await assertMessage(() => new Holdfast('memory:', { handoffTime: -1 }), 'RangeError',
+        'options.handoffTime must be from 0 to 10 years, or Infinity; got -1 ' +
+        '(numbers are milliseconds)');
+    });
+
     it('values', async () => {
       const contains = 'value must not be or contain an instance of';
       const why = 'JSON would not keep what is in it';

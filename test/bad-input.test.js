@@ -8,6 +8,11 @@ const { open } = require('..');
 
 const NO_STRING = [undefined, null, 0, 5n, true, {}, [], Symbol('x'), () => {}, new Date(0)];
 const NO_KEY = ['', 'a\0b', '\ud800', 'x'.repeat(1025), 'ä'.repeat(513)];
+// Of a lock, which may have several.
+const NO_KEYS = [undefined, null, 0, 5n, true, {}, Symbol('x'), () => {}, new Set(['a']),
+  { length: 1, 0: 'a' }];
+const NO_LIST = [[], Array(65).fill('a').map((it, i) => `${it}${i}`), ['a', 'b', 'a'],
+  ...NO_KEY.map((bad) => [bad]), ...NO_KEY.map((bad) => ['a', bad])];
 const NO_FUNCTION = [undefined, null, 5, 'fn', {}, [], Promise.resolve()];
 const NO_OBJECT = [null, 5, 'x', true, [], 5n];
 const NO_DURATION = [null, {}, true, 5n, [], Symbol('x')];
@@ -51,7 +56,9 @@ function table(hf) {
   const flag = (call) => [call, wrong([null, 0, 1, 'true', {}])];
   const signal = (call) => [call, wrong([null, {}, 'x', new AbortController(), fn])];
   const lockOptions = (call, name) => ({
-    key: key((bad) => call(bad)),
+    key: [(bad) => call(bad), wrong(NO_KEYS), outside([...NO_KEY, ...NO_LIST])],
+    // Also where there is nothing at the place: a hole in a list is no key.
+    'key[1]': [(bad) => call(['a', bad]), wrong([...NO_STRING, ['b']]), outside([...NO_KEY, 'a'])],
     [name]: options((bad) => call('a', bad)),
     'options.ttl': time((ttl) => call('a', { ttl }), 49, 86400001, Infinity, '2d'),
     'options.maxHold': time((maxHold) => call('a', { maxHold }), 49),
@@ -61,9 +68,13 @@ function table(hf) {
     'options.signal': signal((it) => call('a', { signal: it })),
     tll: [(tll) => call('a', { tll }), wrong([5])],
     'did you mean ttl': [(tll) => call('a', { tll }), wrong([5])],
-    'options.mode': [(mode) => call('a', { mode }), wrong(['shared', 'exclusive'])],
-    'options.permits': [(permits) => call('a', { permits }), wrong([1, 5])],
-    'several keys': [(keys) => call(keys), wrong([['a'], ['a', 'b']])],
+    'options.mode': text((mode) => call('a', { mode }), '', 'Shared', 'read', 'exclusive '),
+    'options.permits': [(permits) => call('a', { permits }), wrong(NO_NUMBER),
+      outside([...NO_INTEGER, 0, -1, 1000001])],
+    'options.mode and options.permits': [
+      ([mode, permits]) => call('a', { mode, permits }),
+      wrong([['shared', 5], ['exclusive', 1], ['shared', 1]]),
+    ],
   });
   const onceOptions = (call) => ({
     'options.ttl': time((ttl) => call({ ttl }), 0, 49),
@@ -80,6 +91,9 @@ function table(hf) {
     open: {
       url: [open, wrong([null, 5, {}, true, fn]), outside(['', 'x', 'sqlite:'])],
       options: options((bad) => open('memory:', bad)),
+      'options.handoffs': [(handoffs) => open('memory:', { handoffs }), wrong(NO_NUMBER),
+        outside([...NO_INTEGER, -1, 1000001])],
+      'options.handoffTime': time((handoffTime) => open('memory:', { handoffTime })),
       prefix: [(prefix) => open('memory:', { prefix }), wrong(['x'])],
     },
     lock: {
@@ -211,8 +225,7 @@ describe('bad input', () => {
             const error = await call(value).then(
               () => assert.fail(`${shown(value)} was taken`), (it) => it);
             assert.strictEqual(error.name, type, `${shown(value)}: ${error.stack}`);
-            assert.ok(error.message.includes(argument === 'several keys' ? 'key' : argument),
-              `${shown(value)}: ${error.message}`);
+            assert.ok(error.message.includes(argument), `${shown(value)}: ${error.message}`);
           }
         }
       });
@@ -244,6 +257,108 @@ describe('bad input', () => {
     await hf.once('run', async (run) => {
       await assert.rejects(hf.kv.put('a', 1, { fence: run }), { name: 'TypeError', message: /Run/ });
     });
+  });
+
+  it('a lock that guards no write is no fence', async () => {
+    const { kv } = hf;
+    const kinds = [
+      [['fences', { mode: 'shared' }], 'a shared Lock'],
+      [['fences', { permits: 2 }], 'a Lock with several permits'],
+      [[['fences', 'more']], 'a Lock of several keys'],
+      [[['fences', 'more'], { mode: 'shared' }], 'a shared Lock'],
+    ];
+    for (const [args, what] of kinds) {
+      await hf.withLock(...args, async (fence) => {
+        for (const write of [
+          () => kv.create('a', 1, { fence }), () => kv.put('a', 1, { fence }),
+          () => kv.update('a', () => 1, { fence }), () => kv.increment('a', 1, { fence }),
+          () => kv.delete('a', { fence }),
+        ]) {
+          await assert.rejects(write(), {
+            name: 'TypeError', message: `options.fence is ${what}, which guards no write`,
+          });
+        }
+      });
+    }
+    for (const args of [['fences', { permits: 1 }], [['fences'], { mode: 'exclusive' }]]) {
+      await hf.withLock(...args, (fence) => kv.put('guarded', 1, { fence }));
+    }
+  });
+
+  it('the least and the most of permits, keys and handoffs', async () => {
+    const keys = Array.from({ length: 64 }, (_, i) => `${i}`.padEnd(1024, 'x'));
+    for (const [key, options] of [['a', { permits: 1 }], ['a', { permits: 1000000 }], [['a']],
+      [keys], [keys, { mode: 'shared' }]]) {
+      for (const method of ['lock', 'tryLock']) {
+        const lock = await hf[method](key, options);
+        assert.deepStrictEqual([...lock.keys], [key].flat());
+        assert.strictEqual(lock.held, true);
+        await lock.release();
+      }
+    }
+    for (const [handoffs, handoffTime] of [[0, 0], [1000000, Infinity], [undefined, '1s']]) {
+      await (await open('memory:', { handoffs, handoffTime })).close();
+    }
+  });
+
+  it('keys that change after the call, or while they are read', async () => {
+    const keys = ['first', 'second'];
+    const taken = hf.lock(keys);
+    keys.reverse();
+    keys.push('third');
+    const lock = await taken;
+    assert.deepStrictEqual([...lock.keys], ['first', 'second']);
+    assert.throws(() => lock.keys.push('third'), TypeError);
+    await (await hf.tryLock('third')).release();
+    await lock.release();
+
+    let reads = 0;
+    const unsteady = ['first', 'second'];
+    Object.defineProperty(unsteady, 1, { get: () => (++reads === 1 ? 'once' : 5) });
+    const read = await hf.lock(unsteady);
+    assert.deepStrictEqual([...read.keys], ['first', 'once']);
+    await read.release();
+    // An option that is read after the keys does not change them.
+    const late = ['first', 'second'];
+    const options = { get note() { return late.pop() ?? ''; } };
+    const both = await hf.lock(late, options);
+    assert.deepStrictEqual([...both.keys], ['first', 'second']);
+    await both.release();
+  });
+
+  it('lists of keys that are not what they seem', async () => {
+    const many = Object.assign(['b', 'c'], {
+      * [Symbol.iterator]() {
+        for (;;) yield `${Math.random()}`;
+      },
+    });
+    const lengths = (length) => new Proxy(['b', 'c'], {
+      get: (list, name) => (name === 'length' ? length : list[name]),
+    });
+    for (const list of [many, new Proxy(['b', 'c'], {}), lengths(2), lengths('2')]) {
+      const lock = await hf.lock(list);
+      assert.deepStrictEqual([...lock.keys], ['b', 'c']);
+      await lock.release();
+    }
+    const none = Object.assign(['b'], { [Symbol.iterator]: () => [][Symbol.iterator]() });
+    await (await hf.lock(none)).release();
+    for (const length of [0, -1, NaN, 65, 2 ** 32, Infinity, undefined]) {
+      await assert.rejects(hf.lock(lengths(length)), RangeError, String(length));
+    }
+    await assert.rejects(hf.lock(lengths(3)), { name: 'TypeError', message: /key\[2\]/ });
+    // eslint-disable-next-line no-sparse-arrays
+    for (const sparse of [Array(2), [, 'b'], ['b', , 'c']]) {
+      await assert.rejects(hf.lock(sparse), { name: 'TypeError', message: /key\[[01]\]/ });
+    }
+    const thrown = new Error('mine');
+    const trap = new Proxy(['b'], { get: () => { throw thrown; } });
+    for (const call of [() => hf.lock(trap), () => hf.tryLock(trap), () => hf.withLock(trap, fn)]) {
+      await assert.rejects(call(), thrown);
+    }
+    const { proxy, revoke } = Proxy.revocable(['b'], {});
+    revoke();
+    await assert.rejects(hf.lock(proxy), TypeError);
+    for (const key of ['b', 'c']) assert.strictEqual(await hf.inspect(key), null);
   });
 
   it('a getter that throws, a proxy, a strange prototype', async () => {
