@@ -112,10 +112,9 @@ function listOf(key) {
   return Array.isArray(key) ? key : [key];
 }
 
-function heldBy({ pid, host, note }, here, heldFor) {
+function nameOfHolder({ pid, host, note }, here) {
   const who = here ? 'this process' : `process ${pid} on ${host}`;
-  const end = here ? NOT_REENTRANT : '';
-  return `held by ${who}${note === '' ? '' : ` (${note})`} for ${heldFor} ms${end}`;
+  return note === '' ? who : `${who} (${note})`;
 }
 
 /** The error of a wait that ended; `holder` may be null. */
@@ -126,9 +125,16 @@ function timeoutError(key, wait, raw, holder, here) {
     const message = here ? `${start}: held by this process${NOT_REENTRANT}` : start;
     return fromNative(raw, { ...about, message });
   }
+  if (holder.permits === 0) {
+    // No holder: the mark that a waiting writer leaves, which later readers must not overtake.
+    const who = nameOfHolder(holder, here);
+    const message = `${start}: ${who} waits to hold it alone, and goes first`;
+    return fromNative(raw, { ...about, message });
+  }
   // Clocks of two machines differ; nobody holds for less than no time.
   const heldFor = Math.max(0, Date.now() - holder.since.getTime());
-  const message = `${start}: ${heldBy(holder, here, heldFor)}`;
+  const message = `${start}: held by ${nameOfHolder(holder, here)} for ${heldFor} ms` +
+    (here ? NOT_REENTRANT : '');
   return fromNative(raw, { ...about, message, holder, heldFor });
 }
 
@@ -391,12 +397,18 @@ class Lock {
     return timeoutError(this.#key, this.#plan.wait, error, holder, here);
   }
 
+  // Of several keys some may be held by those who would let this one in.
   #holderHere() {
-    const wanted = new Set(listOf(this.#key));
+    const held = [];
     for (const owner of slots.live()) {
       if (!(owner instanceof Lock) || owner.#client !== this.#client) continue;
-      if (owner.#state !== HELD) continue;
-      if (listOf(owner.#key).some((key) => wanted.has(key))) return owner.#info();
+      if (owner.#state === HELD) held.push(owner);
+    }
+    for (const key of listOf(this.#key)) {
+      const holders = held.filter((owner) => listOf(owner.#key).includes(key));
+      let limit = this.#plan.limit;
+      for (const owner of holders) limit = Math.min(limit, owner.#plan.limit);
+      if (holders.length >= limit) return holders[0].#info();
     }
     return null;
   }

@@ -5,6 +5,7 @@
 
 const assert = require('node:assert');
 const { open, ...errors } = require('..');
+const { modesConformance } = require('./conformance-modes');
 const { deferred, random, until } = require('./helpers');
 
 const { ConflictError, LockLostError, LockTimeoutError, StaleFenceError } = errors;
@@ -15,7 +16,7 @@ const { ConflictError, LockLostError, LockTimeoutError, StaleFenceError } = erro
  */
 function conformance(name, url) {
   describe(`${name}: conformance`, () => {
-    const scope = { hf: null, serial: 0, key: null };
+    const scope = { hf: null, serial: 0, key: null, url };
     before(async () => { scope.hf = await open(url()); });
     after(() => scope.hf.close({ timeout: 0 }));
     beforeEach(() => { scope.key = `key-${++scope.serial}`; });
@@ -29,6 +30,7 @@ function conformance(name, url) {
     describe('kv', () => kvTests(scope));
     describe('kv with conditions', () => kvConditionTests(scope));
     describe('close', () => closeTests(url));
+    modesConformance(scope);
   });
 }
 
@@ -86,7 +88,7 @@ function lockTests(scope) {
     const waiting = scope.hf.lock(scope.key);
     const info = await until(async () => {
       const found = await scope.hf.inspect(scope.key);
-      return found.waiters === 1 && found;
+      return found.waiting === 1 && found;
     }, 'there is a waiter');
     const [holder] = info.holders;
     assert.strictEqual(info.holders.length, 1);

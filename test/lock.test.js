@@ -5,7 +5,7 @@
 const assert = require('node:assert');
 const fs = require('node:fs');
 const path = require('node:path');
-const { open, LockLostError } = require('..');
+const { open, LockLostError, LockTimeoutError } = require('..');
 const { block, endChildren, start, until, useFolder } = require('./helpers');
 
 describe('locks between processes', () => {
@@ -45,7 +45,7 @@ describe('locks between processes', () => {
     const child = holder({ ttl: '1h' }, 'await heard(\'go\'); await lock.release();');
     const { fence } = await child.hear('held');
     const waiting = hf.lock('key', { wait: Infinity });
-    await until(async () => (await hf.inspect('key')).waiters === 1, 'this process waits');
+    await until(async () => (await hf.inspect('key')).waiting === 1, 'this process waits');
     child.tell('go');
     const lock = await waiting;
     assert.ok(lock.fence > fence);
@@ -180,6 +180,223 @@ describe('locks between processes', () => {
     for (let i = 1; i < inOrder.length; i++) {
       assert.ok(inOrder[i][1] > inOrder[i - 1][1], 'fences follow the order of the writes');
     }
+  });
+});
+
+describe('locks that several processes hold', () => {
+  const folder = useFolder();
+  endChildren();
+  let hf;
+  let url;
+  before(async () => {
+    url = `sqlite:${path.join(folder.path, 'shared.db')}`;
+    hf = await open(url);
+  });
+  after(() => hf.close({ timeout: 0 }));
+
+  const SHARED = { mode: 'shared' };
+  const holder = (key, options, then = '') => start(`
+    const hf = await holdfast.open();
+    const lock = await hf.lock(${JSON.stringify(key)}, ${JSON.stringify(options)});
+    say('held', { token: lock.token, fence: lock.fence });
+    await heard('go');
+    ${then}
+  `, url);
+  const passed = async (ms) => {
+    const started = performance.now();
+    await until(() => performance.now() - started > ms, `${ms} ms have passed`);
+  };
+
+  it('readers hold it together, and a writer waits for all of them', async () => {
+    const child = holder('read', { ...SHARED, note: 'the reader' }, 'await lock.release();');
+    const { token } = await child.hear('held');
+    const mine = await hf.lock('read', { ...SHARED, wait: 0 });
+    assert.strictEqual((await hf.inspect('read')).holders.length, 2);
+    await mine.release();
+    const error = await hf.lock(['free', 'read'], { wait: 50 }).then(assert.fail, (it) => it);
+    assert.strictEqual(error.key, 'free');
+    assert.strictEqual(error.holder.token, token);
+    assert.deepStrictEqual([error.holder.mode, error.holder.permits], ['shared', null]);
+    assert.match(error.message, new RegExp('^the lock of "free", "read" was not free within ' +
+      `50 ms: held by process ${child.pid} on .+ \\(the reader\\) for \\d+ ms$`));
+    const writer = hf.lock('read', { wait: Infinity });
+    await until(async () => (await hf.inspect('read')).waiting === 1, 'this process waits');
+    child.tell('go');
+    await (await writer).release();
+  });
+
+  it('a writer that waits is named to later readers', async () => {
+    const child = holder('named', { note: 'the reader', ...SHARED });
+    await child.hear('held');
+    const waiting = start(`
+      const hf = await holdfast.open();
+      await hf.lock('named', { wait: Infinity, note: 'the writer' });
+      say('held', {});
+      await heard('go');
+    `, url);
+    // Refused though only a reader holds it: by the mark that the writer has left.
+    const error = await until(() => hf.lock('named', { ...SHARED, wait: 0 })
+      .then((lock) => lock.release().then(() => null), (it) => it), 'a reader is refused');
+    assert.ok(error instanceof LockTimeoutError);
+    assert.strictEqual(waiting.said.length, 0);
+    const { holders } = await hf.inspect('named');
+    assert.deepStrictEqual(holders.map(({ note }) => note), ['the reader']);
+    // Without the reader only the mark of the writer is left, if that is not the holder by now.
+    if (error.holder === null) {
+      assert.strictEqual(error.heldFor, null);
+      assert.match(error.message, new RegExp('^the lock "named" was not free within 0 ms: ' +
+        `process ${waiting.pid} on .+ \\(the writer\\) waits to hold it alone, and goes first$`));
+    } else {
+      assert.strictEqual(error.holder.note, 'the reader');
+    }
+    child.tell('go');
+    await waiting.hear('held');
+  });
+
+  it('readers of another process that keep coming do not starve a writer', async () => {
+    // At any time there is a reader, unless newcomers are refused.
+    const child = start(`
+      const hf = await holdfast.open();
+      let lock = await hf.lock('busy', { mode: 'shared' });
+      say('reading', {});
+      for (;;) {
+        const next = hf.lock('busy', { mode: 'shared', wait: Infinity });
+        let mine = null;
+        next.then((it) => { mine = it; });
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        if (mine === null) await Promise.race([next, new Promise((go) => setTimeout(go, 300))]);
+        await lock.release();
+        lock = await next;
+      }
+    `, url);
+    await child.hear('reading');
+    for (let i = 0; i < 3; i++) {
+      const lock = await hf.lock('busy', { wait: Infinity });
+      assert.strictEqual(lock.held, true);
+      await lock.release();
+      await until(async () => (await hf.inspect('busy')) !== null, 'they read again');
+    }
+  });
+
+  it('nor do readers that hold it long', async () => {
+    const child = holder('long', SHARED, 'await lock.release();');
+    await child.hear('held');
+    const writer = hf.lock('long', { wait: Infinity });
+    const other = await open(url);
+    const refused = async () => {
+      const lock = await other.tryLock('long', SHARED);
+      if (lock !== null) await lock.release();
+      return lock === null;
+    };
+    await until(refused, 'the writer has said that it waits');
+    // Longer than what it said can last by itself.
+    await passed(2500);
+    assert.strictEqual(await refused(), true);
+    child.tell('go');
+    await (await writer).release();
+    await other.close();
+  });
+
+  it('permits count over all processes', async () => {
+    const inside = path.join(folder.path, 'inside');
+    fs.mkdirSync(inside);
+    const worker = () => start(`
+      const fs = require('node:fs');
+      const file = ${JSON.stringify(`${inside}/`)} + process.pid;
+      const hf = await holdfast.open();
+      let most = 0;
+      for (let i = 0; i < 40; i++) {
+        await hf.withLock('desk', { permits: 2, wait: Infinity }, async () => {
+          fs.writeFileSync(file, '');
+          most = Math.max(most, fs.readdirSync(${JSON.stringify(inside)}).length);
+          await new Promise(setImmediate);
+          fs.unlinkSync(file);
+        });
+      }
+      await hf.close();
+      say('done', { most });
+    `, url);
+    // One of the two places is taken all the time.
+    const lock = await hf.lock('desk', { permits: 2 });
+    const alone = await Promise.all([worker(), worker()].map((child) => child.hear('done')));
+    assert.deepStrictEqual(alone.map(({ most }) => most), [1, 1]);
+    await lock.release();
+    const done = await Promise.all([1, 2, 3, 4].map(() => worker().hear('done')));
+    assert.ok(done.every(({ most }) => most === 1 || most === 2), JSON.stringify(done));
+  });
+
+  it('writers exclude readers and writers of all processes', async () => {
+    const file = path.join(folder.path, 'page');
+    fs.writeFileSync(file, '0');
+    const worker = (seed) => start(`
+      const fs = require('node:fs');
+      const { random } = require(${JSON.stringify(path.join(__dirname, 'helpers.js'))});
+      const next = random(${seed});
+      const file = ${JSON.stringify(file)};
+      const hf = await holdfast.open();
+      const found = { writes: 0, torn: 0 };
+      for (let i = 0; i < 80; i++) {
+        const mode = next() < 0.3 ? 'exclusive' : 'shared';
+        await hf.withLock('page', { mode, wait: Infinity }, async () => {
+          const before = fs.readFileSync(file, 'utf8');
+          if (mode === 'exclusive') fs.writeFileSync(file, 'being written');
+          await new Promise(setImmediate);
+          if (mode === 'exclusive') {
+            fs.writeFileSync(file, String(Number(before) + 1));
+            found.writes++;
+          } else if (!/^\\d+$/.test(before) || fs.readFileSync(file, 'utf8') !== before) {
+            found.torn++;
+          }
+        });
+      }
+      await hf.close();
+      say('done', found);
+    `, url);
+    const seed = Date.now() % 2 ** 32;
+    const done = await Promise.all([0, 1, 2, 3].map((i) => worker(seed + i).hear('done')));
+    const writes = done.reduce((sum, each) => sum + each.writes, 0);
+    assert.ok(writes > 0, `seed ${seed}`);
+    assert.deepStrictEqual(done.map(({ torn }) => torn), [0, 0, 0, 0], `seed ${seed}`);
+    assert.strictEqual(fs.readFileSync(file, 'utf8'), String(writes), `seed ${seed}`);
+  });
+
+  it('processes that take two keys each, in any order, neither overlap nor block', async () => {
+    const accounts = ['a', 'b', 'c'].map((name) => path.join(folder.path, `account-${name}`));
+    for (const account of accounts) fs.writeFileSync(account, '100');
+    const worker = (seed) => start(`
+      const fs = require('node:fs');
+      const { random } = require(${JSON.stringify(path.join(__dirname, 'helpers.js'))});
+      const next = random(${seed});
+      const accounts = ${JSON.stringify(accounts)};
+      const read = (account) => Number(fs.readFileSync(account, 'utf8'));
+      const hf = await holdfast.open();
+      for (let i = 0; i < 60; i++) {
+        const from = Math.floor(next() * 3);
+        const pair = [accounts[from], accounts[(from + 1 + Math.floor(next() * 2)) % 3]];
+        await hf.withLock(pair, { wait: Infinity }, async () => {
+          const had = pair.map(read);
+          await new Promise(setImmediate);
+          fs.writeFileSync(pair[0], String(had[0] - 1));
+          fs.writeFileSync(pair[1], String(had[1] + 1));
+        });
+      }
+      await hf.close();
+      say('done', {});
+    `, url);
+    const seed = Date.now() % 2 ** 32;
+    await Promise.all([0, 1, 2, 3].map((i) => worker(seed + i).hear('done')));
+    const left = accounts.map((account) => Number(fs.readFileSync(account, 'utf8')));
+    assert.strictEqual(left[0] + left[1] + left[2], 300, `seed ${seed}`);
+  });
+
+  it('a killed holder of several keys keeps all of them until its time is up', async () => {
+    const child = holder(['x', 'y'], { ttl: 700 });
+    const { fence } = await child.hear('held');
+    await child.kill();
+    for (const key of ['x', 'y', ['y', 'z']]) assert.strictEqual(await hf.tryLock(key), null);
+    const lock = await hf.lock(['z', 'y', 'x'], { wait: Infinity });
+    assert.ok(lock.fence > fence);
+    await lock.release();
   });
 });
 
