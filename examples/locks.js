@@ -55,6 +55,40 @@ async function boundedWait(hf) {
   await lock.release();
 }
 
+// Any number may read at a time, one alone may write; and three may work at a time.
+async function together(hf) {
+  const readers = [await hf.lock('prices', { mode: 'shared' }),
+    await hf.lock('prices', { mode: 'shared' })];
+  console.log('readers:', (await hf.inspect('prices')).holders.length);
+  console.log('a writer beside them:', await hf.tryLock('prices'));
+  await Promise.all(readers.map((reader) => reader.release()));
+
+  let working = 0;
+  let most = 0;
+  async function work() {
+    most = Math.max(most, ++working);
+    await setImmediate();
+    working--;
+  }
+  await Promise.all(Array.from({ length: 10 }, () => hf.withLock('gpu', { permits: 3 }, work)));
+  console.log('more than three at a time:', most > 3);
+}
+
+async function twoKeys(hf) {
+  const balances = { alice: 100, bob: 100 };
+  async function transfer(from, to, amount) {
+    await hf.withLock([`account/${from}`, `account/${to}`], async () => {
+      const before = { ...balances };
+      await setImmediate();
+      balances[from] = before[from] - amount;
+      balances[to] = before[to] + amount;
+    });
+  }
+
+  await Promise.all([transfer('alice', 'bob', 30), transfer('bob', 'alice', 10)]);
+  console.log('balances:', balances);
+}
+
 async function fencedWrite(hf) {
   // Without renewal, to see what a process that stood still too long would see.
   const old = await hf.lock('report', { ttl: '100ms', renew: false });
@@ -100,6 +134,8 @@ async function main() {
     await oneAtATime(hf);
     await oneAttempt(hf);
     await boundedWait(hf);
+    await together(hf);
+    await twoKeys(hf);
     await fencedWrite(hf);
     await oneLeads(hf);
     await inNamespace(hf);

@@ -112,7 +112,8 @@ class Holdfast extends EventEmitter {
    * Waits until the lock is held. The lock is not re-entrant, lasts until `release()`, and is
    * renewed meanwhile however busy JavaScript is.
    *
-   * @param {string} key 1 to 1,024 bytes of UTF-8 without NUL
+   * @param {string | readonly string[]} key 1 to 1,024 bytes of UTF-8 without NUL, or an array of 1
+   *   to 64 different ones, which are taken all or none
    * @param {object} [options]
    * @param {number | string} [options.ttl='30s'] 50 ms to 24 h: how long after a crash it stays
    *   taken
@@ -122,6 +123,10 @@ class Holdfast extends EventEmitter {
    * @param {number | string} [options.maxHold=Infinity] from 50 ms: how long it may be held at most
    * @param {number | string} [options.maxStall='60s'] from 50 ms: how long the event loop may be
    *   stuck before the lock is given up
+   * @param {'exclusive' | 'shared'} [options.mode='exclusive'] 'shared': any number of shared
+   *   holders may have it together
+   * @param {number} [options.permits] 1 to 1,000,000: how many may hold it at a time; not together
+   *   with `mode`
    * @param {AbortSignal} [options.signal] ends the wait; the promise rejects with its reason
    * @param {string} [options.note=''] what `inspect()` shows others, at most 256 bytes
    * @returns {Promise<Lock>}
@@ -141,7 +146,7 @@ class Holdfast extends EventEmitter {
   /**
    * One attempt, which never overtakes those of this process that wait.
    *
-   * @param {string} key as for lock()
+   * @param {string | readonly string[]} key as for lock()
    * @param {object} [options] as for lock(), without `wait`
    * @returns {Promise<Lock | null>} null if others hold it or wait for it
    * @throws {HoldfastError} what the store reports
@@ -161,7 +166,7 @@ class Holdfast extends EventEmitter {
    * only fails to reach the store does not mask the result: see the event 'error'.
    *
    * @template T
-   * @param {string} key as for lock()
+   * @param {string | readonly string[]} key as for lock()
    * @param {object | ((lock: Lock) => T | Promise<T>)} options as for lock(); may be left out
    * @param {(lock: Lock) => T | Promise<T>} [fn]
    * @returns {Promise<T>} what `fn` returned

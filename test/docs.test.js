@@ -7,7 +7,7 @@
 //                                  console.log says
 //   <!-- from examples/x.js -->    the lines below are lines of that example
 //   <!-- prints examples/x.js -->  the lines below are lines that the example prints
-//   <!-- options X -->             the table names the members of interface X
+//   <!-- options X -->             the table names the members of X
 //   <!-- codes -->, <!-- classes -->, <!-- events CHANNEL -->   likewise, of errors and telemetry
 //
 // A link to a test carries the test's title: [words](test/x.test.js "title").
@@ -62,11 +62,18 @@ function assertTogether(text, lines, where) {
 /** The declarations of the package, as TypeScript reads them. */
 function declarations() {
   const file = ts.createSourceFile('index.d.ts', read('types/index.d.ts'), ts.ScriptTarget.Latest);
-  return new Map(file.statements.filter(ts.isInterfaceDeclaration)
+  return new Map(file.statements
+    .filter((each) => ts.isInterfaceDeclaration(each) || ts.isTypeAliasDeclaration(each))
     .map((each) => [each.name.text, each]));
 }
 
-const memberNames = (declaration) => declaration.members.map((member) => member.name.text).sort();
+/** The names of all members that a type may have. */
+function memberNames(type, known) {
+  if (type.members) return type.members.map((member) => member.name.text).sort();
+  if (type.typeName) return memberNames(known.get(type.typeName.text), known);
+  const parts = type.types ?? [type.type];
+  return [...new Set(parts.flatMap((part) => memberNames(part, known)))].sort();
+}
 
 describe('examples', function () {
   this.timeout(60000);
@@ -204,13 +211,13 @@ describe('pages', () => {
   const known = declarations();
   for (const table of marked('options')) {
     it(`${table.page} names the options of ${table.argument}`, () => {
-      assert.deepEqual(firstColumn(table).sort(), memberNames(known.get(table.argument)));
+      assert.deepEqual(firstColumn(table).sort(), memberNames(known.get(table.argument), known));
     });
   }
 
   it('tables of options stand for all interfaces of options', () => {
     const documented = new Set(marked('options').map(({ argument }) => argument));
-    const elsewhere = new Set(['CloseOptions', 'IdempotentOptions']);
+    const elsewhere = new Set(['CloseOptions', 'IdempotentOptions', 'TryLockOptions']);
     for (const name of known.keys()) {
       if (!name.endsWith('Options') || elsewhere.has(name)) continue;
       assert.ok(documented.has(name), `no table for ${name}`);
@@ -242,7 +249,7 @@ describe('telemetry, as docs/telemetry.md has it', () => {
     'holdfast:store': 'StoreMessage',
   };
   const common = {
-    'holdfast:lock': ['event', 'key', 'note'],
+    'holdfast:lock': ['event', 'key', 'keys', 'note'],
     'holdfast:once': ['event', 'key'],
     'holdfast:kv': ['event', 'key', 'took'],
     'holdfast:store': ['event'],
