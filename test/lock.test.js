@@ -184,15 +184,16 @@ describe('locks between processes', () => {
 });
 
 describe('locks that several processes hold', () => {
-  const folder = useFolder();
-  endChildren();
   let hf;
   let url;
+  // Before its folder goes: a store without one cannot be told what ends.
+  after(() => hf.close({ timeout: 0 }));
+  const folder = useFolder();
+  endChildren();
   before(async () => {
     url = `sqlite:${path.join(folder.path, 'shared.db')}`;
     hf = await open(url);
   });
-  after(() => hf.close({ timeout: 0 }));
 
   const SHARED = { mode: 'shared' };
   const holder = (key, options, then = '') => start(`

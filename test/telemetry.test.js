@@ -39,6 +39,7 @@ describe('telemetry', () => {
     assert.deepStrictEqual([...new Set(events(messages))], ['wait', 'held', 'renewed', 'released']);
     for (const message of messages) {
       assert.strictEqual(message.key, 'key');
+      assert.deepStrictEqual([...message.keys], ['key']);
       assert.strictEqual(message.note, 'why');
       if (message.event === 'wait') continue;
       assert.strictEqual(message.token, lock.token);
@@ -46,6 +47,24 @@ describe('telemetry', () => {
     }
     assert.ok(messages.find(({ event }) => event === 'held').waited >= 0);
     assert.ok(messages.at(-1).heldFor >= 0);
+  });
+
+  it('names every key of a lock', async () => {
+    const keys = ['first', 'second', 'third'];
+    const messages = await listen('holdfast:lock', async (seen) => {
+      const lock = await hf.lock(keys, { ttl: 100, mode: 'shared' });
+      await until(() => events(seen).includes('renewed'), 'it is renewed');
+      await lock.release();
+      await hf.lock(keys, { ttl: 100, renew: false });
+      await until(() => events(seen).includes('lost'), 'it is lost');
+    });
+    assert.deepStrictEqual([...new Set(events(messages))],
+      ['wait', 'held', 'renewed', 'released', 'lost']);
+    for (const message of messages) {
+      assert.strictEqual(message.key, 'first');
+      assert.deepStrictEqual([...message.keys], keys);
+    }
+    assert.strictEqual(messages.at(-1).error.key, 'first');
   });
 
   it('tells of a loss', async () => {
