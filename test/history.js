@@ -8,8 +8,13 @@
 //   { type: 'until', token, t }              the holder was told that it has the lock until t
 //   { type: 'held', token, t }               `held` was true at a moment not before t
 //   { type: 'release', token, t }            t read before the release was asked for
+//   { type: 'released', token, t }           t read after the release was answered
 //   { type: 'lost', token, t }               the holder has been told of the loss, at t
+//   { type: 'barred', key, from, t }         one who would share it was refused in between
 //   { type: 'write', key, fence, from, t }   a write guarded by the fence was accepted
+//
+// A take may have `keys` instead of `key`, `mode: 'shared'` or `permits` as they were asked for,
+// and `asked`: read before it was.
 //
 // and of operations that are to run once:
 //
@@ -19,6 +24,18 @@
 //   { type: 'lost-run', op, run }            the run was told that its claim was lost
 //   { type: 'crash', worker }                the process was killed
 
+/** How many may hold it at a time, if it is for this one to say. */
+function limitOf({ mode, permits }) {
+  return mode === 'shared' ? Infinity : permits ?? 1;
+}
+
+function holdOf(take) {
+  const { token, fence, asked, t } = take;
+  const keys = take.keys ?? [take.key];
+  const ends = { end: t, released: Infinity, gone: Infinity, lost: Infinity };
+  return { keys, token, fence, limit: limitOf(take), asked, from: t, ...ends };
+}
+
 /**
  * Puts the events of each holder together.
  *
@@ -27,16 +44,17 @@
 function readHolds(events) {
   const holds = new Map();
   const problems = [];
-  const takes = events.filter(({ type }) => type === 'take');
-  for (const { key, token, fence, t } of takes) {
-    if (holds.has(token)) problems.push(`${name({ key, token })} was taken twice`);
-    holds.set(token, { key, token, fence, from: t, end: t, released: Infinity, lost: Infinity });
+  for (const take of events.filter(({ type }) => type === 'take')) {
+    const hold = holdOf(take);
+    if (holds.has(hold.token)) problems.push(`${name(hold)} was taken twice`);
+    holds.set(hold.token, hold);
   }
   for (const { type, token, t } of events) {
     const hold = holds.get(token);
     if (type === 'release' && hold) hold.released = Math.min(hold.released, t);
+    if (type === 'released' && hold) hold.gone = Math.min(hold.gone, t);
     if (type === 'lost' && hold) hold.lost = Math.min(hold.lost, t);
-    if (['until', 'held', 'release', 'lost'].includes(type) && !hold) {
+    if (['until', 'held', 'release', 'released', 'lost'].includes(type) && !hold) {
       problems.push(`'${type}' of ${token}, which took nothing`);
     }
   }
@@ -54,26 +72,164 @@ function readHolds(events) {
   return { holds: [...holds.values()].sort((a, b) => a.from - b.from), problems };
 }
 
-function name({ key, token, fence }) {
+function name({ keys, token, fence }, key = keys.join('", "')) {
   return `"${key}" by ${token}${fence === undefined ? '' : ` (fence ${fence})`}`;
 }
 
-/** No two holders at a time, and fences in the order of the takes. */
-function checkHolds(holds) {
-  const problems = [];
-  const last = new Map(); // of each key, the hold that ends last
+/** @returns {Map<string, object[]>} the holds of each key, in the order given */
+function byKey(holds) {
+  const keys = new Map();
   for (const hold of holds) {
-    const before = last.get(hold.key);
-    if (before && hold.from < before.end) {
-      const ms = (before.end - hold.from).toFixed(3);
-      problems.push(`overlap of ${ms} ms: ${name(before)} and ${name(hold)}`);
+    for (const key of hold.keys) {
+      if (!keys.has(key)) keys.set(key, []);
+      keys.get(key).push(hold);
     }
-    if (before && hold.fence <= before.fence) {
-      problems.push(`fences out of order: ${name(before)}, then ${name(hold)}`);
+  }
+  return keys;
+}
+
+function newer(a, b) {
+  return a === null || b.fence > a.fence ? b : a;
+}
+
+/**
+ * Calls `look(live)` at each take of a key, with those that hold it at that instant, the taker
+ * last. Between takes holders only become fewer.
+ */
+function atEachTake(holds, look) {
+  let live = [];
+  for (const hold of holds) {
+    live = live.filter(({ end }) => hold.from < end);
+    live.push(hold);
+    look(live);
+  }
+}
+
+/** At any instant no more holders of a key than the least of their limits. */
+function checkLimits(key, holds) {
+  const problems = [];
+  atEachTake(holds, (live) => {
+    const limit = Math.min(...live.map((hold) => hold.limit));
+    if (live.length <= limit) return;
+    const names = live.map((hold) => name(hold, key));
+    if (live.length === 2) {
+      const ms = (live[0].end - live[1].from).toFixed(3);
+      problems.push(`overlap of ${ms} ms: ${names.join(' and ')}`);
+    } else {
+      problems.push(`${live.length} holders where at most ${limit} may be: ${names.join(', ')}`);
     }
-    if (!before || hold.end > before.end) last.set(hold.key, hold);
+  });
+  return problems;
+}
+
+/**
+ * Fences grow with every take. Holders that exclude each other took in the order in which they
+ * held. Of those that may hold together, one is known to come later only if it asked when the
+ * other had it.
+ */
+function checkFences(key, holds) {
+  const problems = [];
+  const report = (before, hold) => {
+    problems.push(`fences out of order: ${name(before, key)}, then ${name(hold, key)}`);
+  };
+  let newest = null;
+  let newestAlone = null; // of those that hold alone
+  for (const hold of holds) {
+    const before = hold.limit === 1 ? newest : newestAlone;
+    if (before !== null && hold.fence <= before.fence) report(before, hold);
+    newest = newer(newest, hold);
+    if (hold.limit === 1) newestAlone = newer(newestAlone, hold);
+  }
+  const several = holds.filter(({ limit }) => limit > 1);
+  let known = null;
+  let next = 0;
+  for (const hold of several.filter(({ asked }) => asked !== undefined).sort(byAsked)) {
+    for (; next < several.length && several[next].from < hold.asked; next++) {
+      known = newer(known, several[next]);
+    }
+    if (known !== null && hold.fence <= known.fence) report(known, hold);
   }
   return problems;
+}
+
+function byAsked(a, b) {
+  return a.asked - b.asked;
+}
+
+function checkHolds(holds) {
+  return [...byKey(holds)].flatMap(([key, ofKey]) =>
+    [...checkLimits(key, ofKey), ...checkFences(key, ofKey)]);
+}
+
+/**
+ * A writer that waits bars readers that come later: once one was seen to be barred, no reader that
+ * asked after that has it before a writer had its turn.
+ *
+ * Who was refused while no writer had it was refused for a writer that waited. If that one, or
+ * another, had it by then and had only not written it down yet, its turn is the next: then no
+ * reader can come between either.
+ */
+function checkBarred(key, holds, barred) {
+  const problems = [];
+  const writers = holds.filter(({ limit }) => limit === 1);
+  const readers = holds.filter(({ limit }) => limit > 1);
+  const had = ({ from, t }) =>
+    writers.some((writer) => writer.from <= t && Math.max(writer.end, writer.gone) >= from);
+  const earliest = new Map(); // of each turn of a writer, when readers were first seen to be barred
+  for (const refusal of barred.filter((event) => event.key === key && !had(event))) {
+    const turn = writers.find(({ from }) => from > refusal.t);
+    earliest.set(turn, Math.min(refusal.t, earliest.get(turn) ?? Infinity));
+  }
+  for (const [turn, since] of earliest) {
+    const until = turn?.from ?? Infinity;
+    for (const reader of readers) {
+      if (!(reader.asked > since && reader.from < until)) continue;
+      const late = (reader.asked - since).toFixed(3);
+      const next = turn === undefined ? 'no writer came' : `next came ${name(turn, key)}`;
+      problems.push(`${name(reader, key)} was let in, asked for ${late} ms after one was barred: ` +
+        next);
+    }
+  }
+  return problems;
+}
+
+/**
+ * Finds readers that were let in though a writer that waited had barred them.
+ *
+ * @param {object[]} events in any order, each take with `asked`
+ * @returns {string[]} the violations, as sentences; none is good
+ */
+function checkOvertaking(events) {
+  const { holds } = readHolds(events);
+  const barred = events.filter(({ type }) => type === 'barred');
+  return [...byKey(holds)].flatMap(([key, ofKey]) => checkBarred(key, ofKey, barred));
+}
+
+/**
+ * Counts, for each turn of each writer, who asked after it and had the key before it.
+ *
+ * @param {object[]} events in any order, each take with `asked`
+ * @returns {{ readers: number, writers: number }[]}
+ */
+function countOvertaking(events) {
+  const { holds } = readHolds(events);
+  return [...byKey(holds).values()].flatMap((ofKey) => {
+    const writers = ofKey.filter(({ limit }) => limit === 1);
+    return writers.map((writer) => {
+      const before = ofKey.filter(({ asked, from }) => asked > writer.asked && from < writer.from);
+      const alone = before.filter(({ limit }) => limit === 1).length;
+      return { readers: before.length - alone, writers: alone };
+    });
+  });
+}
+
+/** @returns {number} the most holders that any key had at an instant, by what was written down */
+function mostHolders(events) {
+  let most = 0;
+  for (const holds of byKey(readHolds(events).holds).values()) {
+    atEachTake(holds, (live) => { most = Math.max(most, live.length); });
+  }
+  return most;
 }
 
 /** No write with an older fence is accepted after one with a newer fence was. */
@@ -167,4 +323,6 @@ function checkOnce(events, policyOf) {
     checkOp(op, found, policyOf(op), excused));
 }
 
-module.exports = { checkLocks, checkOnce };
+module.exports = {
+  checkLocks, checkOnce, checkOvertaking, countOvertaking, mostHolders, readHolds,
+};
