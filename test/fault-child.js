@@ -42,6 +42,7 @@ const roles = {
   ...require('./fault-roles'),
   ...require('./fault-roles-modes'),
   ...require('./fault-roles-once'),
+  ...require('./fault-roles-scale'),
   ...require('./fault-roles-soak'),
 };
 
