@@ -40,6 +40,7 @@ function serve(commands) {
 
 const roles = {
   ...require('./fault-roles'),
+  ...require('./fault-roles-leader'),
   ...require('./fault-roles-modes'),
   ...require('./fault-roles-once'),
   ...require('./fault-roles-scale'),
