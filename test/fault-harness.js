@@ -15,6 +15,9 @@ const CHILD = path.join(__dirname, 'fault-child.js');
 const PATIENCE_MS = 60_000;
 // A time to live that no test lives to see the end of: a lock that comes free was released.
 const NEVER_MS = 24 * 3600 * 1000;
+// Options of a client that leaves the turn to nobody: each attempt goes to the store, and what it
+// comes to is the store's word.
+const SELFISH = { handoffs: 1_000_000, handoffTime: NEVER_MS };
 
 const children = new Set();
 const folders = [];
@@ -204,9 +207,9 @@ function start(role, args = {}) {
 }
 
 /** A process that does what it is told, with a store open if `url` is given. */
-async function startAgent(url) {
+async function startAgent(url, options) {
   const agent = start('agent');
-  if (url !== undefined) await agent.call('open', { url });
+  if (url !== undefined) await agent.call('open', { url, options });
   return agent;
 }
 
@@ -247,6 +250,7 @@ process.on('exit', () => {
 module.exports = {
   NEVER_MS,
   PATIENCE_MS,
+  SELFISH,
   endAll,
   freezeAtRest,
   now,

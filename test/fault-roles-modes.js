@@ -5,7 +5,7 @@
 
 const { setTimeout: sleep } = require('node:timers/promises');
 const { open } = require('../lib');
-const { PATIENCE_MS, seeded } = require('./fault-harness');
+const { PATIENCE_MS, SELFISH, seeded } = require('./fault-harness');
 const { Notes } = require('./fault-notes');
 
 /** Holds a lock, from its grant to its end, for up to `ms`. */
@@ -55,11 +55,11 @@ async function reader({ url, key, ttl, history, seed, lanes, low, high }, { say,
 }
 
 /**
- * One reader that never waits, and so sees when readers are barred. It is alone in its process:
- * with others, nobody could tell whether the store was asked.
+ * One reader that never waits, and so sees when readers are barred. It is alone in its process, and
+ * leaves the turn to nobody: else nobody could tell whether the store was asked.
  */
 async function prober({ url, key, ttl, history, seed, low, high }, { say, now, serve }) {
-  const hf = await open(url);
+  const hf = await open(url, SELFISH);
   const notes = new Notes(history, now);
   const random = seeded(seed);
   const state = { stopped: false };

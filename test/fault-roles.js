@@ -67,7 +67,7 @@ function agent(_args, { say, now, serve, plain }) {
   };
 
   serve({
-    open: async ({ url }) => { hf = await open(url); },
+    open: async ({ url, options }) => { hf = await open(url, options); },
     close: (options) => hf.close(options),
     lock: ({ name, key, options }) => take(name ?? key, () => hf.lock(key, options)),
     tryLock: ({ name, key, options }) => take(name ?? key, () => hf.tryLock(key, options)),

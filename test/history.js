@@ -162,25 +162,32 @@ function checkHolds(holds) {
 }
 
 /**
- * A writer that waits bars readers that come later: once one was seen to be barred, no reader that
- * asked after that has it before a writer had its turn.
+ * From when to when readers were barred, as far as anybody saw it: once one was, until the next
+ * turn of a writer.
  *
  * Who was refused while no writer had it was refused for a writer that waited. If that one, or
  * another, had it by then and had only not written it down yet, its turn is the next: then no
  * reader can come between either.
+ *
+ * @returns {Map<object | undefined, number>} of each such turn, when the first was seen before it
  */
-function checkBarred(key, holds, barred) {
-  const problems = [];
+function barredBefore(key, holds, barred) {
   const writers = holds.filter(({ limit }) => limit === 1);
-  const readers = holds.filter(({ limit }) => limit > 1);
   const had = ({ from, t }) =>
     writers.some((writer) => writer.from <= t && Math.max(writer.end, writer.gone) >= from);
-  const earliest = new Map(); // of each turn of a writer, when readers were first seen to be barred
+  const earliest = new Map();
   for (const refusal of barred.filter((event) => event.key === key && !had(event))) {
     const turn = writers.find(({ from }) => from > refusal.t);
     earliest.set(turn, Math.min(refusal.t, earliest.get(turn) ?? Infinity));
   }
-  for (const [turn, since] of earliest) {
+  return earliest;
+}
+
+/** No reader that asked when readers were barred has it before a writer had its turn. */
+function checkBarred(key, holds, barred) {
+  const problems = [];
+  const readers = holds.filter(({ limit }) => limit > 1);
+  for (const [turn, since] of barredBefore(key, holds, barred)) {
     const until = turn?.from ?? Infinity;
     for (const reader of readers) {
       if (!(reader.asked > since && reader.from < until)) continue;
@@ -203,6 +210,14 @@ function checkOvertaking(events) {
   const { holds } = readHolds(events);
   const barred = events.filter(({ type }) => type === 'barred');
   return [...byKey(holds)].flatMap(([key, ofKey]) => checkBarred(key, ofKey, barred));
+}
+
+/** @returns {number} for how many turns of writers checkOvertaking can tell anything */
+function countBarred(events) {
+  const { holds } = readHolds(events);
+  const barred = events.filter(({ type }) => type === 'barred');
+  return [...byKey(holds)].reduce((sum, [key, ofKey]) =>
+    sum + barredBefore(key, ofKey, barred).size, 0);
 }
 
 /**
@@ -324,5 +339,5 @@ function checkOnce(events, policyOf) {
 }
 
 module.exports = {
-  checkLocks, checkOnce, checkOvertaking, countOvertaking, mostHolders, readHolds,
+  checkLocks, checkOnce, checkOvertaking, countBarred, countOvertaking, mostHolders, readHolds,
 };

@@ -4,7 +4,7 @@
 
 const assert = require('node:assert/strict');
 const {
-  checkLocks, checkOnce, checkOvertaking, countOvertaking, mostHolders,
+  checkLocks, checkOnce, checkOvertaking, countBarred, countOvertaking, mostHolders,
 } = require('./history');
 
 const take = (token, fence, t, key = 'k') => ({ type: 'take', key, token, fence, t });
@@ -139,6 +139,7 @@ describe('a history of locks', () => {
     const late = ask(16, shared('b', 2, 20));
     const after = ask(16, shared('c', 4, 61));
     assert.deepEqual(checkOvertaking([...waits, ...writer, inTime, after]), []);
+    assert.equal(countBarred([...waits, ...writer, inTime, after]), 1);
     assertFound([...waits, ...writer, late, after],
       /^"k" by b \(fence 2\) was let in, .* 1\.000 ms after .*: next came "k" by w/,
       checkOvertaking);
@@ -148,6 +149,7 @@ describe('a history of locks', () => {
     const had = ask(70, shared('d', 5, 75));
     for (const refusal of [barred(45, 50), barred(55, 58), barred(61, 63)]) {
       assert.deepEqual(checkOvertaking([refusal, ...writer, had]), []);
+      assert.equal(countBarred([refusal, ...writer, had]), 0);
     }
     assertFound([barred(63, 64), ...writer, had], /no writer came/, checkOvertaking);
     // The next turn, of whichever writer, ends what is known.
