@@ -81,8 +81,8 @@ async function hoarder({ url, count, ttl }, { say, serve }) {
       return { ...measureSince(before), held: heldCount() };
     },
     follow: async () => {
-      subscribe('holdfast:lock', ({ event, key }) => {
-        if (event === 'lost') lost.push(key);
+      subscribe('holdfast:lock', ({ event, error }) => {
+        if (event === 'lost') lost.push(error.message);
       });
       await hf.withLock('seen', () => {}); // renewals are told from the next operation on
     },
