@@ -21,24 +21,46 @@ function text(x, y, content, more = '') {
   return `<text x="${round(x)}" y="${round(y)}" ${more}>${escape(content)}</text>`;
 }
 
+// What a scenario's bars show: how many, or where it is times that count, how long at the median.
+function drawn({ title, unit, timed, figures }) {
+  const name = timed ? 'p50' : 'rate';
+  const shown = Object.entries(figures).filter(([, of]) => name in of);
+  return {
+    caption: timed ? `${title}, ms at the median, on a logarithmic scale`
+      : `${title}, ${unit} per second`,
+    series: shown.map(([who, of]) => [who, of[name]]),
+    write: (value) => (timed ? value.toPrecision(2)
+      : Math.round(value).toLocaleString('en-US')),
+  };
+}
+
+// From nothing to `most`; the times of those who wait well and badly differ a thousand times and
+// more, so that theirs begin at half of the least.
+function scaleOf(series, timed) {
+  const most = Math.max(...series.map(([, { q3 }]) => q3));
+  const least = Math.min(...series.map(([, { q1 }]) => q1)) / 2;
+  const part = timed ? (value) => Math.log(value / least) / Math.log(most / least)
+    : (value) => value / most;
+  return (value) => part(value) * (WIDTH - LABELS - VALUES);
+}
+
 // Each scenario has a scale of its own: their rates differ by orders of magnitude, and what is
 // compared stands within one.
 function bars(result, top) {
-  const shown = Object.entries(result.figures).filter(([, figures]) => 'rate' in figures);
-  const most = Math.max(...shown.map(([, { rate }]) => rate.q3));
-  const scale = (value) => (value / most) * (WIDTH - LABELS - VALUES);
-  const parts = [text(0, top + BAR, `${result.title}, ${result.unit} per second`, 'class="title"')];
+  const { caption, series, write } = drawn(result);
+  const scale = scaleOf(series, result.timed);
+  const parts = [text(0, top + BAR, caption, 'class="title"')];
   let y = top + BAR + 2 * GAP;
-  shown.forEach(([name, { rate }], i) => {
+  series.forEach(([name, figure], i) => {
     const middle = y + BAR / 2;
-    const value = Math.round(rate.median).toLocaleString('en-US');
     parts.push(
       text(LABELS - 8, middle + 4, name, 'text-anchor="end"'),
-      `<rect x="${LABELS}" y="${y}" width="${round(Math.max(1, scale(rate.median)))}"`
+      `<rect x="${LABELS}" y="${y}" width="${round(Math.max(1, scale(figure.median)))}"`
       + ` height="${BAR}" fill="${COLORS[i % COLORS.length]}"/>`,
-      `<path d="M${round(LABELS + scale(rate.q1))} ${middle}H${round(LABELS + scale(rate.q3))}"`
+      `<path d="M${round(LABELS + scale(figure.q1))} ${middle}H${round(LABELS + scale(figure.q3))}"`
       + ' stroke="#212529"/>',
-      text(LABELS + scale(Math.max(rate.median, rate.q3)) + 8, middle + 4, value),
+      text(LABELS + scale(Math.max(figure.median, figure.q3)) + 8, middle + 4,
+        write(figure.median)),
     );
     y += BAR + GAP;
   });
@@ -54,7 +76,7 @@ function chart(results, caption) {
   const parts = [];
   let y = 0;
   for (const result of results) {
-    if (!Object.values(result.figures).some((figures) => 'rate' in figures)) continue;
+    if (drawn(result).series.length === 0) continue;
     const { svg, bottom } = bars(result, y);
     parts.push(svg);
     y = bottom;

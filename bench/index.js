@@ -11,7 +11,7 @@ const { chart } = require('./chart');
 const { aimsText, scenarioText } = require('./report');
 
 const OUT = path.join(__dirname, 'out');
-const SUITES = ['sqlite', 'express', 'once', 'kv'];
+const SUITES = ['sqlite', 'express', 'once', 'kv', 'handover'];
 const SECONDS = 1.5;
 const HELP = `usage: node bench/index.js [suite...] [--seconds N] [--json FILE]
 
@@ -86,8 +86,9 @@ async function main() {
     all.flatMap(({ results }) => results),
     `medians, and quartiles as lines; ${cores} cores, Node ${node}, ${outcome.date.slice(0, 10)}`,
   ));
-  console.log(aimsText(all.flatMap(({ aims }) => aims)));
-  console.log(`\n${json}\n${drawing}`);
+  const aims = all.flatMap((suite) => suite.aims);
+  if (aims.length > 0) console.log(`${aimsText(aims)}\n`);
+  console.log(`${json}\n${drawing}`);
 }
 
 main().catch((error) => {

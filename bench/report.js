@@ -13,15 +13,19 @@ const FIGURES = {
   least: { head: 'least served', digits: 2 },
 };
 
+const DIGITS_MAX = 9;
+
 function number(value, digits) {
   return value.toLocaleString('en-US', {
     minimumFractionDigits: digits, maximumFractionDigits: digits,
   });
 }
 
-/** A ratio with two digits that count, as "12 x" or "0.34 x". */
+/** A ratio with two digits that count, as "12 x", "0.34 x" or "0.00012 x". */
 function times(value) {
-  return `${number(value, value < 1 ? 2 : value < 10 ? 1 : 0)} x`;
+  // Of what will be written: 0.0999 is 0.10.
+  const digits = value === 0 ? 2 : 1 - Math.floor(Math.log10(Number(value.toPrecision(2))));
+  return `${number(value, Math.min(Math.max(digits, 0), DIGITS_MAX))} x`;
 }
 
 function spread({ q1, q3 }) {
@@ -35,22 +39,38 @@ function align(rows) {
   )).join('  ').trimEnd());
 }
 
+// With its quartiles where there is no ratio that shows how far it spreads.
+function figureText(summed, { digits }, spreads) {
+  if (summed === undefined) return '';
+  const { median, q1, q3 } = summed;
+  return spreads ? `${number(median, digits)} (${number(q1, digits)} to ${number(q3, digits)})`
+    : number(median, digits);
+}
+
+function ratioLines(who, ratios, shown) {
+  return Object.entries(ratios).flatMap(([peer, compared]) => {
+    const parts = shown.filter((name) => name in compared).map((name) => (
+      `${name} ${times(compared[name].median)} (${spread(compared[name])})`
+    ));
+    return parts.length > 0 ? [`  ${who} / ${peer}: ${parts.join(', ')}`] : [];
+  });
+}
+
 /** A scenario's results: medians of the rounds, and below, our ratios to each peer's. */
-function scenarioText({ title, unit, figures, ratios }) {
+function scenarioText({ title, unit, timed, figures, ratios, more }) {
   const names = Object.keys(figures);
   const shown = Object.keys(FIGURES).filter((name) => names.some((who) => name in figures[who]));
   const head = shown.map((name) => (name === 'rate' ? `${unit}${FIGURES.rate.head}`
     : FIGURES[name].head));
   const rows = names.map((who) => [who, ...shown.map((name) => (
-    name in figures[who] ? number(figures[who][name].median, FIGURES[name].digits) : ''
+    figureText(figures[who][name], FIGURES[name], timed)
   ))]);
-  const lines = align([['', ...head], ...rows]).map((line) => `  ${line}`);
-  for (const [peer, compared] of Object.entries(ratios)) {
-    const parts = ['rate', 'p50'].filter((name) => name in compared).map((name) => (
-      `${name} ${times(compared[name].median)} (${spread(compared[name])})`
-    ));
-    if (parts.length > 0) lines.push(`  ${names[0]} / ${peer}: ${parts.join(', ')}`);
-  }
+  const compared = timed ? ['p50', 'p99'] : ['rate', 'p50'];
+  const lines = [
+    ...align([['', ...head], ...rows]).map((line) => `  ${line}`),
+    ...ratioLines(names[0], ratios, compared),
+    ...Object.entries(more).flatMap(([who, others]) => ratioLines(who, others, compared)),
+  ];
   return `${title}\n${lines.join('\n')}\n`;
 }
 

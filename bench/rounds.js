@@ -10,9 +10,11 @@ const WARM_UP_SECONDS = 0.1;
 /**
  * @typedef {object} Scenario
  * @property {string} title
- * @property {Record<string, (seconds: number) => Promise<object>>} contenders the first is ours;
- *   each measures itself for so long, and resolves with figures of the same names
+ * @property {Record<string, (seconds: number) => Promise<object>>} contenders ours first; each
+ *   measures itself for so long, and resolves with figures of the same names in every round
  * @property {string} [unit='operations'] what is counted
+ * @property {number} [ours=1] how many of the contenders are ours
+ * @property {boolean} [timed=false] it is the times that count, not how many there were of them
  */
 
 /**
@@ -21,10 +23,10 @@ const WARM_UP_SECONDS = 0.1;
  *
  * @param {Scenario} scenario
  * @param {number} seconds
- * @returns {Promise<object>} the scenario with `rounds`, `figures` and, for every contender but the
- *   first, `ratios` of the first's figures to its own
+ * @returns {Promise<object>} the scenario with `rounds`, `figures` and, for every contender that is
+ *   not ours, `ratios` of our first's figures to its own; `more` has those of the rest of ours
  */
-async function play({ title, contenders, unit = 'operations' }, seconds) {
+async function play({ title, contenders, unit = 'operations', ...how }, seconds) {
   const names = Object.keys(contenders);
   const rounds = Object.fromEntries(names.map((name) => [name, []]));
   for (const name of names) await contenders[name](WARM_UP_SECONDS);
@@ -34,28 +36,26 @@ async function play({ title, contenders, unit = 'operations' }, seconds) {
       rounds[name].push(await contenders[name](seconds / ROUNDS));
     }
   }
-  return sumUp(title, unit, rounds);
+  return sumUp(title, unit, rounds, how);
 }
 
 /** Sums up rounds that were measured some other way; see play(). */
-function sumUp(title, unit, rounds) {
-  const [ours, ...others] = Object.keys(rounds);
+function sumUp(title, unit, rounds, { ours = 1, timed = false } = {}) {
+  const names = Object.keys(rounds);
   const columns = (name) => Object.keys(rounds[name][0]);
   const series = (name, figure) => rounds[name].map((measure) => measure[figure]);
-  const figures = {};
-  for (const name of [ours, ...others]) {
-    figures[name] = Object.fromEntries(
-      columns(name).map((figure) => [figure, summary(series(name, figure))]),
-    );
-  }
-  const compared = {};
-  for (const name of others) {
-    const shared = columns(name).filter((figure) => columns(ours).includes(figure));
-    compared[name] = Object.fromEntries(
-      shared.map((figure) => [figure, ratios(series(ours, figure), series(name, figure))]),
-    );
-  }
-  return { title, unit, rounds, figures, ratios: compared };
+  const compare = (one, other) => Object.fromEntries(
+    columns(other).filter((figure) => columns(one).includes(figure))
+      .map((figure) => [figure, ratios(series(one, figure), series(other, figure))]),
+  );
+  const compareAll = (one) => Object.fromEntries(
+    names.slice(ours).map((other) => [other, compare(one, other)]),
+  );
+  const figures = Object.fromEntries(names.map((name) => [name, Object.fromEntries(
+    columns(name).map((figure) => [figure, summary(series(name, figure))]),
+  )]));
+  const more = Object.fromEntries(names.slice(1, ours).map((name) => [name, compareAll(name)]));
+  return { title, unit, timed, rounds, figures, ratios: compareAll(names[0]), more };
 }
 
 module.exports = { play, sumUp, ROUNDS };

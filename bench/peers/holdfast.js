@@ -7,9 +7,8 @@ const { open } = require('holdfast');
 const RENEWED = { wait: Infinity };
 const NOT_RENEWED = { wait: Infinity, renew: false };
 
-/** Holdfast on an SQLite file, as its users open it. */
-async function openHoldfast(folder) {
-  const hf = await open(`sqlite:${path.join(folder, 'holdfast.db')}`);
+async function openLocker(url) {
+  const hf = await open(url);
   return {
     hf,
     acquire: (key, renew) => hf.lock(key, renew ? RENEWED : NOT_RENEWED),
@@ -18,4 +17,14 @@ async function openHoldfast(folder) {
   };
 }
 
-module.exports = { openHoldfast };
+/** Holdfast on an SQLite file, as its users open it. */
+function openHoldfast(folder) {
+  return openLocker(`sqlite:${path.join(folder, 'holdfast.db')}`);
+}
+
+/** Holdfast within this process. */
+function openHoldfastMemory() {
+  return openLocker('memory:');
+}
+
+module.exports = { openHoldfast, openHoldfastMemory };
