@@ -11,6 +11,10 @@ const FIGURES = {
   lag99: { head: 'lag p99 ms', digits: 1 },
   block: { head: 'max block ms', digits: 0 },
   least: { head: 'least served', digits: 2 },
+  keeper: { head: 'keeper, % of a core', digits: 2 },
+  left: { head: 'least time left, s', digits: 1 },
+  rss: { head: 'RSS bytes', digits: 0 },
+  heap: { head: 'of these JS heap', digits: 0 },
 };
 
 const DIGITS_MAX = 9;
@@ -74,8 +78,8 @@ function scenarioText({ title, unit, timed, figures, ratios, more }) {
   return `${title}\n${lines.join('\n')}\n`;
 }
 
-function aimText({ what, aim, measured, unit, met }) {
-  const shown = unit === undefined ? times(measured) : `${number(measured, 2)} ${unit}`;
+function aimText({ what, aim, measured, unit, digits = 2, met }) {
+  const shown = unit === undefined ? times(measured) : `${number(measured, digits)} ${unit}`;
   return `  ${met ? 'met   ' : 'missed'}  ${what}: ${aim}; measured ${shown}`;
 }
 
