@@ -112,8 +112,8 @@ static inline hf_client *hf__lock_client(const hf_lock *lock) {
  *
  * Every key has a queue of the locks of this engine that wait for it, in the order in which they
  * asked, and a list of those that hold it. A lock may go to the store when, at each of its keys,
- * everyone ahead of it is on the way there already and would leave room for it, by the admission
- * rule. So an exclusive one goes alone, and many shared ones go together, as one batch of the
+ * everyone ahead of it would leave room for it, by the admission rule, and nobody ahead has been
+ * refused. So an exclusive one goes alone, and many shared ones go together, as one batch of the
  * store's. When the store refuses, or does not answer, the next round is one lock, and each grant
  * doubles that: what is held elsewhere is not asked for by everyone who waits here. */
 

@@ -111,6 +111,12 @@ static bool is_yielding(const hf__queue *queue) {
     return queue->line != NULL && queue->line->yielding;
 }
 
+/* Whether the lock keeps those behind it back: its last attempt failed, and it is for it to try
+ * again first. One that waits for another of its keys does not. */
+static bool keeps_back(const hf_lock *lock) {
+    return lock->wait->attempt == NULL && lock->wait->rounds > 0;
+}
+
 /* Whether the lock in `place` may go to the store, as far as this key is concerned. */
 static bool may_go(const hf__place *place) {
     const hf__queue *queue = place->queue;
@@ -123,7 +129,7 @@ static bool may_go(const hf__place *place) {
         if (lock->limit < least) least = lock->limit;
         if (++count > least) return false;
         if (node == &place->node) return true;
-        if (lock->wait->attempt == NULL) return false;
+        if (keeps_back(lock)) return false;
     }
     return false;
 }
@@ -151,12 +157,17 @@ const hf_holder *hf__queues_known_holder(const hf_lock *lock) {
     return refused != NULL ? &refused->holder : NULL;
 }
 
-/* Those at the head of the queue go, one behind the other, until one has to stay. */
+/* Those at the head of the queue go, one behind the other, as far as may_go lets them. */
 static void queue_try(hf__queue *queue) {
-    for (hf__node *node = queue->waiting.next; node != &queue->waiting; node = node->next) {
+    uint64_t count = queue->n_holding;
+    uint32_t least = queue->least;
+    hf__node *node = queue->waiting.next;
+    for (uint32_t i = 0; i < queue->round && node != &queue->waiting; i++, node = node->next) {
         hf_lock *lock = lock_at(node);
+        if (lock->limit < least) least = lock->limit;
+        if (++count > least) return;
         hf__lock_try(lock);
-        if (lock->wait->attempt == NULL || lock->limit == 1) return;
+        if (keeps_back(lock)) return;
     }
 }
 

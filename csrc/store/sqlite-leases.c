@@ -20,6 +20,7 @@ struct verdict {
     uint64_t noted; /* until when this instance is noted as waiting for all of them; 0: it is not */
     bool noted_any; /* for some of them */
     bool awaited;   /* another instance is noted */
+    uint64_t refusing; /* keys that refuse it, as bits */
     bool refused;
     bool told;       /* op->holder names a holder in the way, not only a mark */
     bool marked;     /* there is a mark on the last key */
@@ -153,6 +154,7 @@ static int look_at(hf__sqlite_instance *s, hf_op *op, uint32_t i, struct verdict
     if (look.noted < v->noted) v->noted = look.noted;
     full = look.holders + UINT64_C(1) > look.least;
     if ((look.mark != 0 || full) && look.told && !v->told) *op->holder = teller;
+    if (look.mark != 0 || full) v->refusing |= UINT64_C(1) << i;
     if (look.mark != 0) {
         v->refused = true;
         if (look.mark - s->turn.now_ns < v->left_ns) v->left_ns = look.mark - s->turn.now_ns;
@@ -255,8 +257,8 @@ static int refuse_held(hf__sqlite_instance *s, hf_op *op, const struct verdict *
 
     hf__sqlite_refuse(op, HF_REFUSED_HELD);
     op->left_ms = hf__ms_until(0, v->left_ns);
-    /* What the watch of this key compares with; of several keys it finds out by itself. */
-    if (op->n_keys == 1) op->stamp = seen_in_all(v->seen, v->marked || mark);
+    /* What the watch of this key compares with; of several keys, those that refuse. */
+    op->stamp = op->n_keys == 1 ? seen_in_all(v->seen, v->marked || mark) : v->refusing;
     if (mark) {
         struct row row = {.token = &op->token, .n_keys = op->n_keys};
         row.until = hf__sqlite_until(s->turn.now_ns, ttl_ms);

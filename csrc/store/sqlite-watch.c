@@ -185,12 +185,31 @@ static void learn(hf__sqlite_instance *s, hf__node *list, const hf_op *op) {
     }
 }
 
+/* Of a refused take of several keys it is known which of them were in the way, but not what a look
+ * at each would have seen: they are news as soon as somebody could take them. */
+static void forget(hf__node *list, const hf_op *op) {
+    for (hf__node *node = list->next; node != list; node = node->next) {
+        hf__watch *watch = hf__of(node, hf__watch, node);
+
+        if (watch->space != op->space) continue;
+        for (uint32_t i = 0; i < op->n_keys; i++) {
+            bool refusing = (op->stamp >> i & 1) != 0;
+            if (refusing && hf__slice_equal(watch->key, op->keys[i])) watch->seen = 0;
+        }
+    }
+}
+
 static void learn_all(hf__sqlite_instance *s) {
     if (!has_watches(s)) return;
     for (hf_op *op = s->batch.first; op != NULL; op = op->next) {
         if (op->stamp == 0 || (op->verb != HF_TAKE && op->verb != HF_GET)) continue;
-        learn(s, &s->watches, op);
-        learn(s, &s->fresh, op);
+        if (op->n_keys > 1) {
+            forget(&s->watches, op);
+            forget(&s->fresh, op);
+        } else {
+            learn(s, &s->watches, op);
+            learn(s, &s->fresh, op);
+        }
         op->stamp = 0;
     }
 }
