@@ -120,7 +120,7 @@ const stages = [
     group: 'c', title: 'C tests, TSan', command: makeC('-k', 'MODE=tsan', 'run'),
     count: countLines, limit: 8 * minute,
   },
-  { group: 'mocha', title: 'mocha', command: mocha, count: countMocha, limit: 10 * minute },
+  { group: 'mocha', title: 'mocha', command: mocha, count: countMocha, limit: 25 * minute },
   {
     group: 'asan', title: 'addon builds under ASan',
     command: ['bash', 'script/build', '--sanitize'],
