@@ -128,7 +128,7 @@ const stages = [
   {
     group: 'asan', title: 'mocha, addon under ASan',
     command: [...mocha, '--grep', '\\[slow\\]', '--invert', '--timeout', '120000'],
-    limit: 10 * minute, ...sanitizedMocha(),
+    limit: 20 * minute, ...sanitizedMocha(),
   },
   { group: 'types', title: 'types', command: [node, tsc, '-p', 'test/types'] },
   {
