@@ -185,7 +185,7 @@ bool hf__engine_start(hf_engine *engine, hf__lease *lease, uint64_t ttl_ms, uint
 
 bool hf__engine_end(hf_engine *engine, hf__lease *lease, bool drop) {
     bool live = hf__lease_live(lease, hf_engine_now_ns(engine));
-    bool held = hf__lease_end(lease, HF__LOSS_NONE) && live;
+    bool held = hf__lease_end(lease, HF__LOSS_ENDED) && live;
     hf__timer_stop(&engine->timers, &lease->timer);
     hf__list_remove(&lease->node);
     if (!lease->joined || lease->leaving) return held;

@@ -260,8 +260,15 @@ static void plan_next(hf__keeper *keeper, hf__lease *lease, uint64_t at_ns) {
     wait_until(keeper, lease, at_ns < end ? at_ns : end);
 }
 
+/* Its owner has let it go and sees to the drop: the order to leave is on its way. To drop it here,
+ * before that, would make the owner's drop find nothing, and a lease that was held look lost. */
+static bool is_ended(const hf__lease *lease) {
+    return atomic_load(&lease->loss) == HF__LOSS_ENDED;
+}
+
 static void on_kept(hf__keeper *keeper, hf__lease *lease, const job *j) {
     uint64_t now = now_of(keeper);
+    if (is_ended(lease)) return;
     if (j->op.error.code != HF_OK) {
         if (j->extends) answer_extend(keeper, lease, &j->op.error);
         plan_next(keeper, lease, now + retry_ms(lease, now) * HF_NS_PER_MS);
@@ -325,6 +332,7 @@ static void on_job(hf_op *op) {
 
 static void renew(hf__keeper *keeper, hf__lease *lease, uint64_t now) {
     if (!hf__lease_live(lease, now)) {
+        if (is_ended(lease)) return;
         bool over = now >= lease->hold_end_ns;
         lose(keeper, lease, over ? HF__LOSS_HOLD : HF__LOSS_DEADLINE, true);
         return;
@@ -377,6 +385,7 @@ static void end_stalled(hf__keeper *keeper, uint64_t stuck_ns) {
         hf__lease *lease = hf__of(node, hf__lease, list);
         next = node->next;
         uint64_t limit = hf__add_ms(0, lease->max_stall_ms);
+        if (is_ended(lease)) continue;
         if (stuck_ns >= limit)
             lose(keeper, lease, HF__LOSS_STALL, true);
         else if (limit < least)

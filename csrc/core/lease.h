@@ -23,7 +23,8 @@ typedef enum hf__loss {
     HF__LOSS_REFUSED,  /* the store says it belongs to somebody else, or to nobody */
     HF__LOSS_HOLD,     /* max_hold reached */
     HF__LOSS_STALL,    /* the loop was stuck for max_stall */
-    HF__LOSS_CLOSED    /* the client was closed, or the process ends */
+    HF__LOSS_CLOSED,   /* the client was closed, or the process ends */
+    HF__LOSS_ENDED     /* none: its owner has ended it, and tells the keeper so */
 } hf__loss;
 
 /* One change of the time to live, asked for by the owner. Owned by who asks, until answered. */
