@@ -17,12 +17,10 @@ const {
   checkFunction, checkInteger, checkOptions, isPromise, typeName,
 } = require('./validate');
 
-const { HANDOFFS_MAX } = binding.constants;
+const { HANDOFFS, HANDOFFS_MAX, HANDOFF_TIME } = binding.constants;
 
 const DEFAULT_URL = 'sqlite:./holdfast.db';
 const CLIENT_OPTIONS = new Set(['handoffs', 'handoffTime']);
-const HANDOFFS = 16;
-const HANDOFF_TIME_MS = 100;
 const LOCKS_OPTIONS = new Set(['prefix']);
 const SWEEP_ROWS = 1000;
 
@@ -47,7 +45,7 @@ function urlOf(url) {
 /** Reads the options of open(). */
 function clientPlan(options) {
   checkOptions(options, CLIENT_OPTIONS);
-  const plan = { handoffs: HANDOFFS, handoffTime: HANDOFF_TIME_MS };
+  const plan = { handoffs: HANDOFFS, handoffTime: HANDOFF_TIME };
   if (options === undefined) return plan;
   const { handoffs, handoffTime } = options;
   if (handoffs !== undefined) {

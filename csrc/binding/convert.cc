@@ -33,19 +33,19 @@ Keys::Keys(napi_env env, napi_value value) {
     uint32_t count = 1;
     napi_is_array(env, value, &several);
     if (several && napi_get_array_length(env, value, &count) != napi_ok) count = 0;
-    std::vector<size_t> ends;
-    ends.reserve(count);
+    slices_.reserve(count);
     for (uint32_t i = 0; i < count; i++) {
         napi_value key = value;
         if (several) napi_get_element(env, value, i, &key);
-        bytes_ += Bytes(env, key);
-        ends.push_back(bytes_.size());
+        const std::string bytes = Bytes(env, key);
+        slices_.push_back({nullptr, bytes.size()});
+        bytes_ += bytes;
     }
-    slices_.reserve(count);
-    size_t from = 0;
-    for (const size_t end : ends) {
-        slices_.push_back({bytes_.data() + from, end - from});
-        from = end;
+    // Only now do the bytes stay where they are.
+    const char *data = bytes_.data();
+    for (hf_slice &slice : slices_) {
+        slice.data = data;
+        data += slice.len;
     }
 }
 

@@ -113,10 +113,10 @@ static inline bool hf__lease_grow(hf__lease *lease, uint64_t bound_ns, uint64_t 
     return true;
 }
 
-/* Any thread: ends it. True for the one call that did. */
+/* Any thread: ends it, and says why if nobody has before. True for the one call that did. */
 static inline bool hf__lease_end(hf__lease *lease, hf__loss why) {
     uint32_t none = HF__LOSS_NONE;
-    if (why != HF__LOSS_NONE) atomic_compare_exchange_strong(&lease->loss, &none, (uint32_t)why);
+    atomic_compare_exchange_strong(&lease->loss, &none, (uint32_t)why);
     return atomic_exchange(&lease->deadline_ns, 0) != 0;
 }
 

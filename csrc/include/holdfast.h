@@ -206,7 +206,10 @@ typedef struct hf_client_options {
 } hf_client_options;
 
 #define HF_HANDOFFS_MAX 1000000
-#define HF_CLIENT_DEFAULTS ((hf_client_options){.handoffs = 16, .handoff_ms = 100})
+#define HF_HANDOFFS 16
+#define HF_HANDOFF_MS 100
+#define HF_CLIENT_DEFAULTS \
+    ((hf_client_options){.handoffs = HF_HANDOFFS, .handoff_ms = HF_HANDOFF_MS})
 
 /* Makes a client of the store that `url` names: "memory:", "sqlite:PATH[?busyTimeout=MS]". Does not
  * connect yet. `options` NULL: HF_CLIENT_DEFAULTS. Errors: HF_EINVAL (URL or option not

@@ -58,7 +58,8 @@ static void loss_error(const hf_lock *lock, hf__loss why, hf_error *error) {
         [HF__LOSS_CLOSED] = "the client was closed",
     };
     hf_slice key = lock->lease.keys[0];
-    hf__error_set(error, HF_ELOST, 0, "the lock \"%.*s\" was lost: %s", hf__shown(key), key.data,
+    hf__error_set(error, HF_ELOST, 0, "the lock \"%.*s\"%s was lost: %s", hf__shown(key), key.data,
+                  hf__lock_more(lock).text,
                   reasons[why == HF__LOSS_NONE ? HF__LOSS_DEADLINE : why]);
 }
 

@@ -112,6 +112,7 @@ static void time_out(hf_lock *lock) {
     hf_error error;
     const hf__wait *wait = lock->wait;
     const hf_slice *key = &lock->lease.keys[0];
+    const hf__more more = hf__lock_more(lock);
     if (wait->failed != HF_OK) {
         hf__error_set(&error, wait->failed, 0, NULL);
         end_waiting(lock, wait->failure != NULL ? wait->failure : &error);
@@ -119,12 +120,12 @@ static void time_out(hf_lock *lock) {
     }
     if (wait->attempt != NULL && wait->refused == NULL) {
         hf__error_set(&error, HF_EUNAVAIL, HF_RETRYABLE,
-                      "the %s store did not answer in time when asked for the lock \"%.*s\"",
-                      hf__lock_client(lock)->vt->name, hf__shown(*key), key->data);
+                      "the %s store did not answer in time when asked for the lock \"%.*s\"%s",
+                      hf__lock_client(lock)->vt->name, hf__shown(*key), key->data, more.text);
     } else {
         hf__error_set(&error, HF_ETIMEDOUT, HF_RETRYABLE,
-                      "the lock \"%.*s\" was not free within %llu ms", hf__shown(*key), key->data,
-                      (unsigned long long)wait->wait_ms);
+                      "the lock \"%.*s\"%s was not free within %llu ms", hf__shown(*key), key->data,
+                      more.text, (unsigned long long)wait->wait_ms);
     }
     end_waiting(lock, &error);
 }

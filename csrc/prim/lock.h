@@ -16,6 +16,8 @@
 
 #include "prim/client.h"
 
+#include <stdio.h>
+
 #define HF__WAITING_MAX 200000u /* callers that may wait in one client */
 #define HF__UNDOS_MAX 10000u    /* takes of unknown outcome that may be under way */
 
@@ -106,6 +108,18 @@ struct hf_lock {
 /* Valid while anything of the lock is under way. */
 static inline hf_client *hf__lock_client(const hf_lock *lock) {
     return hf__of(lock->lease.link, hf_client, link);
+}
+
+/* What messages add to the lock's first key: "", or " and 2 more". */
+typedef struct hf__more {
+    char text[24];
+} hf__more;
+
+static inline hf__more hf__lock_more(const hf_lock *lock) {
+    hf__more more = {""};
+    if (lock->lease.n_keys > 1)
+        (void)snprintf(more.text, sizeof(more.text), " and %u more", lock->lease.n_keys - 1u);
+    return more;
 }
 
 /* ---- queue.c: the order of those who wait

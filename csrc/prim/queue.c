@@ -117,21 +117,40 @@ static bool keeps_back(const hf_lock *lock) {
     return lock->wait->attempt == NULL && lock->wait->rounds > 0;
 }
 
-/* Whether the lock in `place` may go to the store, as far as this key is concerned. */
+/* A walk along a queue from its head, as far as the next may go if those ahead did. */
+struct walk {
+    uint64_t count; /* holders, and waiters so far */
+    uint32_t least; /* of their limits */
+    uint32_t going; /* waiters so far that are at the store */
+    uint32_t steps;
+};
+
+static struct walk walk_from(const hf__queue *queue) {
+    return (struct walk){.count = queue->n_holding, .least = queue->least};
+}
+
+/* Whether the next in the queue, `lock`, may go to the store as far as this key is concerned. */
+static bool walk_admits(struct walk *walk, const hf__queue *queue, const hf_lock *lock) {
+    if (lock->limit < walk->least) walk->least = lock->limit;
+    return ++walk->count <= walk->least && walk->going < queue->round && walk->steps++ < ROUND_MAX;
+}
+
+/* Whether anybody behind `lock` may go. */
+static bool walk_passes(struct walk *walk, const hf_lock *lock) {
+    if (lock->wait->attempt != NULL) walk->going++;
+    return !keeps_back(lock);
+}
+
 static bool may_go(const hf__place *place) {
     const hf__queue *queue = place->queue;
-    uint64_t count = queue->n_holding;
-    uint32_t least = queue->least;
+    struct walk walk = walk_from(queue);
     if (is_yielding(queue)) return false;
-    const hf__node *node = queue->waiting.next;
-    for (uint32_t i = 0; i < queue->round; i++, node = node->next) {
+    for (const hf__node *node = queue->waiting.next;; node = node->next) {
         const hf_lock *lock = lock_at(node);
-        if (lock->limit < least) least = lock->limit;
-        if (++count > least) return false;
+        if (!walk_admits(&walk, queue, lock)) return false;
         if (node == &place->node) return true;
-        if (keeps_back(lock)) return false;
+        if (!walk_passes(&walk, lock)) return false;
     }
-    return false;
 }
 
 bool hf__queues_ready(const hf_lock *lock) {
@@ -157,18 +176,20 @@ const hf_holder *hf__queues_known_holder(const hf_lock *lock) {
     return refused != NULL ? &refused->holder : NULL;
 }
 
-/* Those at the head of the queue go, one behind the other, as far as may_go lets them. */
-static void queue_try(hf__queue *queue) {
-    uint64_t count = queue->n_holding;
-    uint32_t least = queue->least;
-    hf__node *node = queue->waiting.next;
-    for (uint32_t i = 0; i < queue->round && node != &queue->waiting; i++, node = node->next) {
+/* Those at the head of the queue go, or are told what a watch has said, one behind the other, as far
+ * as may_go lets them. */
+static void queue_each(hf__queue *queue, void (*go)(hf_lock *lock)) {
+    struct walk walk = walk_from(queue);
+    for (hf__node *node = queue->waiting.next; node != &queue->waiting; node = node->next) {
         hf_lock *lock = lock_at(node);
-        if (lock->limit < least) least = lock->limit;
-        if (++count > least) return;
-        hf__lock_try(lock);
-        if (keeps_back(lock)) return;
+        if (!walk_admits(&walk, queue, lock)) return;
+        go(lock);
+        if (!walk_passes(&walk, lock)) return;
     }
+}
+
+static void queue_try(hf__queue *queue) {
+    queue_each(queue, hf__lock_try);
 }
 
 void hf__queues_next(hf_lock *lock) {
@@ -179,9 +200,7 @@ void hf__queues_next(hf_lock *lock) {
 /* ---------------------------------------------------------------- turns */
 
 static void on_hint(hf__watch *watch) {
-    hf__queue *queue = hf__of(watch, hf__line, watch)->queue;
-    hf__node *first = hf__list_first(&queue->waiting);
-    if (first != NULL) hf__lock_hint(lock_at(first));
+    queue_each(hf__of(watch, hf__line, watch)->queue, hf__lock_hint);
 }
 
 static void on_turn_over(hf__timer *timer) {

@@ -184,6 +184,32 @@ TEST(one_scouts_for_all) {
     host_close(&h);
 }
 
+/* Who waits for another key keeps nobody back, and takes nobody's wake-up either. */
+TEST(a_hint_reaches_those_behind_one_who_waits_elsewhere) {
+    host h;
+    stranger s;
+    held b, both, a;
+    hf_slice keys[] = {slice("a"), slice("b")};
+    counting_open(&h);
+    ask(&h, &b, "b", 1, 0);
+    granted(&h, &b);
+    stranger_takes(&h, &s, "a", 1);
+    ask_with(&h, &both, keys, 2, HF_SHARED, HF_FOREVER);
+    count(HF_TAKE);
+    ask(&h, &a, "a", HF_SHARED, HF_FOREVER);
+    for (int i = 0; i < 10000 && counted() < 2; i++)
+        host_run_ms(&h, 1); /* refused, and refused again now that it watches */
+    CHECK_INT(counted(), 2);
+    strange(&h, &s, HF_DROP, 1);
+    granted(&h, &a); /* long before the stranger's time would be up */
+    CHECK_INT(both.answered, 0);
+    hf_lock_free(a.lock);
+    hf_lock_free(b.lock);
+    granted(&h, &both);
+    hf_lock_free(both.lock);
+    host_close(&h);
+}
+
 TEST(nobody_overtakes_a_ticket_for_several_keys) {
     EACH_STORE(i) {
         host h;
