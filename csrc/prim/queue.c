@@ -176,8 +176,8 @@ const hf_holder *hf__queues_known_holder(const hf_lock *lock) {
     return refused != NULL ? &refused->holder : NULL;
 }
 
-/* Those at the head of the queue go, or are told what a watch has said, one behind the other, as far
- * as may_go lets them. */
+/* Those at the head of the queue go, or are told what a watch has said, one behind the other, as
+ * far as may_go lets them. */
 static void queue_each(hf__queue *queue, void (*go)(hf_lock *lock)) {
     struct walk walk = walk_from(queue);
     for (hf__node *node = queue->waiting.next; node != &queue->waiting; node = node->next) {
