@@ -81,16 +81,26 @@ console.log('done');
 
 function packAndInstall() {
   const [{ filename, files, bundled }] = JSON.parse(
-    run(root, 'npm', 'pack', '--json', '--ignore-scripts', '--pack-destination', folder));
+    run(root, 'npm', 'pack', '--json', '--ignore-scripts=false', '--pack-destination', folder));
   const names = files.map((file) => file.path);
 
   check('the tarball holds what is used, and no more', () => {
-    const allowed = /^(lib|types|bin|csrc|docs)\/|^node_modules\/(node-addon-api|node-gyp-build)\//;
+    const allowed = /^(lib|types|bin|csrc|docs|deps\/hiredis)\/|^node_modules\/(node-addon-api|node-gyp-build)\//;
     const single = ['package.json', 'binding.gyp', 'script/sources.js', 'README.md', 'LICENSE',
       'CHANGELOG.md', 'SECURITY.md'];
     const extra = names.filter((name) => !allowed.test(name) && !single.includes(name));
     assert.deepStrictEqual(extra, []);
     assert.deepStrictEqual(single.filter((name) => !names.includes(name)), []);
+  });
+
+  check('it holds of hiredis the parser and the licence, as npm brings them', () => {
+    const packed = names.filter((name) => name.startsWith('deps/'));
+    assert.deepStrictEqual(packed.map((name) => path.basename(name)).sort(), ['COPYING', 'alloc.c',
+      'alloc.h', 'fmacros.h', 'read.c', 'read.h', 'sds.c', 'sds.h', 'sdsalloc.h', 'win32.h']);
+    for (const name of packed) {
+      const source = fs.readFileSync(path.join(root, 'node_modules/hiredis-src', name));
+      assert.ok(fs.readFileSync(path.join(root, name)).equals(source), name);
+    }
   });
 
   check('only the two build helpers are bundled', () => {
@@ -103,6 +113,16 @@ function packAndInstall() {
     run(app, 'npm', 'install', '--ignore-scripts=false', '--no-audit', '--no-fund',
       path.join(folder, filename));
     assert.ok(fs.existsSync(path.join(installed, 'build/Release/holdfast.node')));
+  });
+
+  check('the addon shows one symbol, and takes nothing from the OpenSSL of Node', () => {
+    const symbols = (which) => run(app, 'nm', '-D', which,
+      path.join(installed, 'build/Release/holdfast.node'))
+      .split('\n').filter((line) => !/ [wV] /.test(line)).map((line) => line.split(' ').at(-1));
+    const shown = symbols('--defined-only').filter((name) => !/^$|^napi_register_module|^node_api_module/.test(name));
+    assert.deepStrictEqual(shown, []);
+    const taken = symbols('--undefined-only').filter((name) => !/^(napi|node_api|uv)_/.test(name));
+    assert.deepStrictEqual(taken.filter((name) => /OPENSSL|SSL_|TLS_|X509|EVP_|BIO_|^redis|^sds/.test(name)), []);
   });
 }
 
