@@ -42,6 +42,7 @@ typedef struct hf__redis_script {
 } hf__redis_script;
 
 #define HF__REDIS_SCRIPTS_MAX 32
+#define HF__REDIS_REDIRECTS_MAX 8 /* how often a call is sent on or again before it fails */
 
 void hf__redis_script_init(hf__redis_script *script, uint8_t id, const char *text);
 
@@ -113,6 +114,8 @@ bool hf__redis_listen(hf__redis *redis, hf_slice channel);
 /* Whether keys have slots, and which. */
 bool hf__redis_is_cluster(const hf__redis *redis);
 uint16_t hf__redis_slot(hf_slice key);
+/* The part of a key between its first { and the } after it; empty where there is none. */
+hf_slice hf__redis_hash_tag(hf_slice key);
 /* How many servers hold keys (1 but for a Cluster), as known now. */
 uint16_t hf__redis_servers(const hf__redis *redis);
 /* No call is under way. Closes every connection, then calls `closed`; nothing runs after that. */

@@ -29,7 +29,7 @@ typedef struct hf__reply {
 
 typedef struct hf__reply_reader hf__reply_reader;
 
-#define HF__REPLY_BYTES_MAX (64u << 20) /* of one answer */
+#define HF__REPLY_BYTES_MAX (8u << 20) /* of one answer */
 
 /* NULL when memory is out. */
 hf__reply_reader *hf__reply_reader_new(const hf_allocator *allocator);

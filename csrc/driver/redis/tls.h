@@ -11,9 +11,9 @@ typedef struct hf__tls_context hf__tls_context;
 typedef struct hf__tls hf__tls;
 
 typedef struct hf__tls_options {
-    hf_slice ca;   /* PEM; empty: the system's authorities */
-    hf_slice cert; /* PEM chain of the client; empty: none */
-    hf_slice key;  /* PEM; needs `cert` */
+    hf_slice ca;         /* PEM; empty: the system's authorities */
+    hf_slice cert;       /* PEM chain of the client; empty: none */
+    hf_slice key;        /* PEM; needs `cert` */
     hf_slice servername; /* to verify and to ask for (SNI) instead of the host; empty: the host */
     bool insecure;       /* neither chain nor name is verified */
 } hf__tls_options;
