@@ -138,14 +138,6 @@ void hf__cluster_send(hf__cluster *c, hf__redis_call *call) {
     ask(c);
 }
 
-bool hf__cluster_waits(const hf__cluster *c, const hf__redis_call *call) {
-    if (hf__redis_is_in(&c->unrouted, call)) return true;
-    for (uint16_t i = 0; i < c->n_nodes; i++) {
-        if (hf__redis_node_waits(c->nodes[i], call)) return true;
-    }
-    return false;
-}
-
 /* Sends on what waited; what has no place even now fails. */
 static void settle(hf__cluster *c, const hf_error *why) {
     hf__node batch;
@@ -348,6 +340,7 @@ bool hf__cluster_redirect(hf__cluster *c, hf__redis_node *from, hf__redis_call *
     node = need_node(c, &address, &number);
     if (node == NULL) return false;
     call->redirects++;
+    call->sent = false; /* who redirects has done nothing */
     if (moved) {
         c->slots[slot] = (uint16_t)(number + 1);
         list_masters(c);

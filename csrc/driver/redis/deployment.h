@@ -27,6 +27,8 @@ struct hf__redis_node {
     uv_timer_t retry;
     uint32_t tries; /* that failed in a row */
     uint64_t ready_ms;
+    bool has_peer; /* where the last session was connected to */
+    hf__peer last_peer;
     bool wanted;  /* it is to have a session: somebody has asked for it */
     bool retired; /* its timer is closed, or about to be */
 };
@@ -70,10 +72,6 @@ void hf__redis_flush_later(hf__redis *redis, hf__session *session);
 void hf__redis_node_found(hf__redis_node *node, const hf__redis_address *address);
 void hf__redis_node_failed(hf__redis_node *node, const hf_error *error);
 
-/* Whether the call is with the node, and has not been sent. */
-bool hf__redis_node_waits(const hf__redis_node *node, const hf__redis_call *call);
-bool hf__redis_is_in(const hf__node *list, const hf__redis_call *call);
-
 /* Ends a call. */
 void hf__redis_end(hf__redis *redis, hf__redis_call *call, const hf__reply *reply,
                    const hf_error *error);
@@ -85,8 +83,8 @@ void hf__redis_let_go(hf__redis *redis);
 
 extern const hf__session_events hf__sentinel_events;
 
-/* Asks the Sentinels, one after another, where the master is, and tells `node`: found or failed, not
- * inside this call. NULL when memory is out. */
+/* Asks the Sentinels, one after another, where the master is, and tells `node`: found or failed,
+ * not inside this call. NULL when memory is out. */
 hf__sentinel *hf__sentinel_ask(hf__redis_node *node);
 /* Stops asking; nothing is told. */
 void hf__sentinel_stop(hf__sentinel *search);
@@ -98,8 +96,6 @@ hf__cluster *hf__cluster_new(hf__redis *redis); /* NULL when memory is out */
 void hf__cluster_open(hf__cluster *cluster);
 /* Sends a call to where its slot is; it waits while that is not known. */
 void hf__cluster_send(hf__cluster *cluster, hf__redis_call *call);
-/* Whether the call waits here for a server, and has not been sent. */
-bool hf__cluster_waits(const hf__cluster *cluster, const hf__redis_call *call);
 /* An error reply of a server: true if the call has been sent on. */
 bool hf__cluster_redirect(hf__cluster *cluster, hf__redis_node *from, hf__redis_call *call,
                           hf_slice text);

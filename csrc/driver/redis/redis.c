@@ -108,7 +108,8 @@ void hf__redis_node_found(hf__redis_node *node, const hf__redis_address *address
     node->search = NULL;
     if (node->retired) return;
     node->address = *address;
-    node->session = hf__session_new(&node->redis->session_env, node->kind, address, node);
+    node->session = hf__session_new(&node->redis->session_env, node->kind, address,
+                                    node->has_peer ? &node->last_peer : NULL, node);
     if (node->session != NULL)
         hf__redis_hold(node->redis);
     else
@@ -188,6 +189,10 @@ static void on_ready(hf__session *session) {
     hf__node *call;
 
     node->ready_ms = uv_now(redis->env.loop);
+    /* The keeper does not wait for the pool of threads, which the host may have filled, to find out
+     * an address that it knows. */
+    node->has_peer = redis->env.blocking && redis->config.kind == HF__REDIS_SINGLE;
+    if (node->has_peer) node->last_peer = *hf__session_peer(session);
     while ((call = hf__list_pop(&node->waiting)) != NULL)
         hf__redis_node_send(node, hf__of(call, hf__redis_call, node));
     if (node->kind == HF__SESSION_LISTENER) {
@@ -234,6 +239,7 @@ static void on_down(hf__session *session, const hf_error *error) {
         hf__list_append(&node->waiting, &session->unsent);
         try_later(node);
     } else {
+        node->has_peer = false; /* the name may mean another by now */
         hf__redis_node_failed(node, error);
     }
     if (redis->cluster != NULL && node->kind == HF__SESSION_COMMANDS)
@@ -308,6 +314,7 @@ void hf__redis_send(hf__redis *redis, hf__redis_call *call) {
     hf__list_init(&call->node);
     call->redirects = 0;
     call->asking = false;
+    call->sent = false;
     redis->n_calls++;
     if (!open_handles(redis) || redis->n_calls > HF__REDIS_CALLS_MAX) {
         hf__list_push(&redis->refused, &call->node);
@@ -319,24 +326,8 @@ void hf__redis_send(hf__redis *redis, hf__redis_call *call) {
     }
 }
 
-bool hf__redis_is_in(const hf__node *list, const hf__redis_call *call) {
-    for (const hf__node *node = list->next; node != list; node = node->next) {
-        if (node == &call->node) return true;
-    }
-    return false;
-}
-
-bool hf__redis_node_waits(const hf__redis_node *node, const hf__redis_call *call) {
-    return hf__redis_is_in(&node->waiting, call) ||
-           (node->session != NULL && hf__redis_is_in(&node->session->unsent, call));
-}
-
 bool hf__redis_cancel(hf__redis *redis, hf__redis_call *call) {
-    if (redis->cluster != NULL) {
-        if (!hf__cluster_waits(redis->cluster, call)) return false;
-    } else if (redis->main == NULL || !hf__redis_node_waits(redis->main, call)) {
-        return false;
-    }
+    if (call->sent) return false;
     hf__list_remove(&call->node);
     redis->n_calls--;
     return true;

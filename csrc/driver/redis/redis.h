@@ -75,8 +75,8 @@ struct hf__redis_call {
     hf__node node;
     void *conn;
     uint64_t due_ms;
-    uint8_t phase;
     uint8_t redirects;
+    bool sent; /* its command may have had an effect */
     bool asking;
     bool whole; /* the script's text is sent, not its hash */
 };

@@ -64,13 +64,15 @@ void hf__session_close(hf__session *s) {
 
 /* The connection is of no more use: what was sent may have had its effect. */
 static void end(hf__session *s, const hf_error *error) {
-    hf_error unknown = *error;
+    hf_error unknown;
     hf__node *node;
 
     if (s->state == HF__SESSION_OVER) return;
     s->state = HF__SESSION_OVER;
-    unknown.flags |= HF_RETRYABLE | HF_OUTCOME_UNKNOWN;
-    if (unknown.code != HF_EPROTO && unknown.code != HF_ENOMEM) unknown.code = HF_EUNAVAIL;
+    hf__error_set(&unknown, error->code == HF_EPROTO ? HF_EPROTO : HF_EUNAVAIL,
+                  HF_RETRYABLE | HF_OUTCOME_UNKNOWN,
+                  "the answer never came, and whether it was done is not known: %s",
+                  error->message);
     while ((node = hf__list_pop(&s->sent)) != NULL)
         s->env->events.answer(s, hf__of(node, hf__redis_call, node), NULL, &unknown);
     hf__list_append(&s->again, &s->unsent);
@@ -288,6 +290,7 @@ static void encode(hf__session *s, hf__redis_call *call, uint64_t now) {
         return;
     }
     call->due_ms = now + (call->timeout_ms > 0 ? call->timeout_ms : s->env->config->command_ms);
+    call->sent = true;
     hf__list_push(&s->sent, &call->node);
 }
 
@@ -317,6 +320,7 @@ void hf__session_flush(hf__session *s) {
 static void send_again(hf__session *s, hf__redis_call *call) {
     s->scripts &= ~(UINT32_C(1) << call->script->id);
     call->redirects++;
+    call->sent = false;
     hf__list_push(&s->again, &call->node);
 }
 
@@ -618,15 +622,20 @@ static void on_begin(uv_timer_t *timer) {
 
     hf__scope_enter(scope);
     uv_timer_start(timer, on_tick, TICK_MS, TICK_MS);
-    if (add_literal(s))
+    if (s->n_peers > 0 || add_literal(s))
         begin_to_connect(s);
     else
         resolve(s);
     hf__scope_leave(scope);
 }
 
+const hf__peer *hf__session_peer(const hf__session *s) {
+    assert(s->peer > 0);
+    return &s->peers[s->peer - 1];
+}
+
 hf__session *hf__session_new(const hf__session_env *env, hf__session_kind kind,
-                             const hf__redis_address *address, void *data) {
+                             const hf__redis_address *address, const hf__peer *peer, void *data) {
     hf__session *s = hf__zalloc(env->store->allocator, sizeof *s);
 
     if (s == NULL) return NULL;
@@ -644,6 +653,7 @@ hf__session *hf__session_new(const hf__session_env *env, hf__session_kind kind,
     (void)hf__random(&s->nonce, sizeof s->nonce);
     s->nonce &= INT32_MAX;
     s->heard_ms = now_ms();
+    if (peer != NULL) s->peers[s->n_peers++] = *peer;
     s->handles = 1;
     uv_timer_init(env->store->loop, &s->timer);
     uv_unref((uv_handle_t *)&s->timer);

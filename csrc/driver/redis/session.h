@@ -80,9 +80,12 @@ struct hf__session {
     bool pinged; /* a listener waits for a sign of life */
 };
 
-/* Begins. NULL when memory is out. No event before this returns. */
+/* Begins. `peer`: where the address is known to lead; NULL: it is looked up. NULL when memory is
+ * out. No event before this returns. */
 hf__session *hf__session_new(const hf__session_env *env, hf__session_kind kind,
-                             const hf__redis_address *address, void *data);
+                             const hf__redis_address *address, const hf__peer *peer, void *data);
+/* Where it is connected to. */
+const hf__peer *hf__session_peer(const hf__session *session);
 /* Ends it without `down`; its calls have ended or are in `unsent`, and are the owner's. `gone`
  * follows. */
 void hf__session_close(hf__session *session);
