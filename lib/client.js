@@ -8,6 +8,7 @@ const slots = require('./slots');
 const telemetry = require('./telemetry');
 const { duration } = require('./duration');
 const { closedError, fromNative } = require('./errors');
+const { settingFailure } = require('./store-options');
 const { checkOptions } = require('./validate');
 
 const { EVENT_WARNING, EVENT_RENEWED, RECORD_FAILED } = binding.constants;
@@ -49,19 +50,20 @@ class Call {
 }
 
 // What the contract names and this version does not have yet.
-const LATER = /^(rediss?|postgres(?:ql)?):/i;
+const LATER = /^(postgres(?:ql)?):/i;
 
 // Why there is no client for `url`.
-function openFailure(url, failure) {
+function openFailure(url, settings, failure) {
   const [code, text] = failure;
   if (code === 'HF_EINVAL') {
-    return new RangeError(`url: ${text.replace(/^the URL (is not valid: )?/, '')}`);
+    return settingFailure(settings, text) ??
+      new RangeError(`url: ${text.replace(/^the URL (is not valid: )?/, '')}`);
   }
   const later = LATER.exec(url);
   if (code !== 'HF_ENOTSUP' || later === null) return fromNative(failure);
   return fromNative(failure, {
     message: `url: stores on "${later[1].toLowerCase()}:" come with a later version; ` +
-      'this one has "sqlite:" and "memory:"',
+      `this one has ${/; it has (.*)/.exec(text)[1]}`,
   });
 }
 
@@ -76,20 +78,24 @@ function onGeneral(event, result) {
 class Client {
   /**
    * @param {string} url of the store
-   * @param {{ handoffs: number, handoffTime: number }} options
+   * @param {object} options
+   * @param {number} options.handoffs
+   * @param {number} options.handoffTime in milliseconds
+   * @param {(string | Uint8Array)[]} options.settings the store's: names and values in turn. They
+   *   may be secret, and are not kept here.
    * @param {import('node:events').EventEmitter} emitter who hears of problems
    */
-  constructor(url, { handoffs, handoffTime }, emitter) {
+  constructor(url, { handoffs, handoffTime, settings }, emitter) {
     this.emitter = emitter;
     // Those that are not over: close() stops them.
     this.leaders = new Set();
     this.closing = null;
     this.closed = false;
     this.slot = slots.take(this);
-    const failure = binding.openClient(this.slot, url, handoffs, handoffTime);
+    const failure = binding.openClient(this.slot, url, handoffs, handoffTime, settings);
     if (failure !== null) {
       slots.give(this.slot);
-      throw openFailure(url, failure);
+      throw openFailure(url, settings, failure);
     }
     if (clients.size === 0) {
       slots.setGeneral(onGeneral);

@@ -13,6 +13,7 @@ const { startLeader, stopLeaders } = require('./leader');
 const { inspectLock, listLocks } = require('./listing');
 const { acquireLock, lockPlan, lossOf, releaseQuietly } = require('./lock');
 const { IDEMPOTENT_OPTIONS, forgetRecord, oncePlan, readRecord, runOnce } = require('./once');
+const { STORE_OPTIONS, storeSettings } = require('./store-options');
 const {
   checkFunction, checkInteger, checkOptions, isPromise, typeName,
 } = require('./validate');
@@ -20,7 +21,7 @@ const {
 const { HANDOFFS, HANDOFFS_MAX, HANDOFF_TIME } = binding.constants;
 
 const DEFAULT_URL = 'sqlite:./holdfast.db';
-const CLIENT_OPTIONS = new Set(['handoffs', 'handoffTime']);
+const CLIENT_OPTIONS = new Set(['handoffs', 'handoffTime', ...STORE_OPTIONS]);
 const LOCKS_OPTIONS = new Set(['prefix']);
 const SWEEP_ROWS = 1000;
 
@@ -45,7 +46,7 @@ function urlOf(url) {
 /** Reads the options of open(). */
 function clientPlan(options) {
   checkOptions(options, CLIENT_OPTIONS);
-  const plan = { handoffs: HANDOFFS, handoffTime: HANDOFF_TIME };
+  const plan = { handoffs: HANDOFFS, handoffTime: HANDOFF_TIME, settings: [] };
   if (options === undefined) return plan;
   const { handoffs, handoffTime } = options;
   if (handoffs !== undefined) {
@@ -55,6 +56,7 @@ function clientPlan(options) {
   if (handoffTime !== undefined) {
     plan.handoffTime = duration(handoffTime, 'options.handoffTime', { min: 0, infinite: true });
   }
+  plan.settings = storeSettings(options);
   return plan;
 }
 
@@ -84,7 +86,29 @@ class Holdfast extends EventEmitter {
    * @param {number} [options.handoffs=16] 0 to 1,000,000: how many times in a row a lock may pass
    *   among those of this process who wait for it, while another process waits too
    * @param {number | string} [options.handoffTime='100ms'] or for how long; 0, or Infinity
-   * @throws {TypeError} if `url` is no string, or missing in production
+   * @param {boolean | object} [options.tls=false] Redis, as all that follow: encrypt, as `rediss:`
+   *   does; an object says how
+   * @param {string | Uint8Array | (string | Uint8Array)[]} [options.tls.ca] PEM: the authorities to
+   *   trust instead of the system's
+   * @param {string | Uint8Array} [options.tls.cert] PEM: the certificate to show, with its chain
+   * @param {string | Uint8Array} [options.tls.key] PEM: its private key
+   * @param {string} [options.tls.servername] the name that the server's certificate must be for, by
+   *   default the host connected to
+   * @param {boolean} [options.tls.rejectUnauthorized=true] false: verify nothing
+   * @param {number | string} [options.connectTimeout='5s'] 10 ms to 1 h
+   * @param {number | string} [options.commandTimeout='5s'] 10 ms to 1 h: how long a server may take
+   *   to answer
+   * @param {string} [options.username] by default the server's default user
+   * @param {string} [options.password]
+   * @param {number} [options.db=0] the number of the database
+   * @param {string} [options.prefix='holdfast:'] how the names of all keys begin in Redis
+   * @param {number} [options.waitReplicas=0] 0 to 100 replicas must have a lock before it counts
+   * @param {boolean} [options.allowEviction=false] keep values and records where the server may
+   *   evict them
+   * @param {string} [options.sentinelUsername]
+   * @param {string} [options.sentinelPassword]
+   * @throws {TypeError} if `url` is no string, or missing in production, or its store does not have
+   *   one of the options
    * @throws {RangeError} if `url` is not understood
    * @throws {HoldfastError} HF_ENOTSUP if this version has no such store
    */

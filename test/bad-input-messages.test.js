@@ -12,6 +12,7 @@ const { useFolder } = require('./helpers');
 
 const LEAVE = ', or leave the option out';
 const FORMS = 'milliseconds or a string such as \'500ms\', \'30s\', \'5m\', \'24h\'';
+const PEM = '-----BEGIN CERTIFICATE-----';
 const fn = () => 1;
 
 describe('messages', () => {
@@ -191,12 +192,51 @@ describe('messages', () => {
         'url: in memory is "memory:"');
       await assertMessage(() => new Holdfast('sqlite:'), 'RangeError',
         'url: names no file: sqlite:./name.db');
-      for (const scheme of ['redis', 'rediss', 'postgres', 'postgresql']) {
+      const unknown = await failure(() => new Holdfast('mysql://user:secret@host/db'));
+      assert.strictEqual(unknown.code, 'HF_ENOTSUP');
+      const form = /^there is no store for "mysql:" in this version; it has (memory: sqlite:.*)$/;
+      const [, schemes] = form.exec(unknown.message);
+      for (const scheme of ['postgres', 'postgresql']) {
         const error = await assertMessage(() => new Holdfast(`${scheme}://user:secret@host/db`),
-          'HoldfastError', `url: stores on "${scheme}:" come with a later version; ` +
-          'this one has "sqlite:" and "memory:"');
+          'HoldfastError',
+          `url: stores on "${scheme}:" come with a later version; this one has ${schemes}`);
         assert.strictEqual(error.code, 'HF_ENOTSUP');
       }
+    });
+
+    it('options that the store does not have', async () => {
+      const options = {
+        tls: { ca: PEM }, connectTimeout: '1s', commandTimeout: '1s', username: 'secret',
+        password: 'secret', db: 1, prefix: 'secret', waitReplicas: 1, allowEviction: true,
+        sentinelUsername: 'secret', sentinelPassword: 'secret',
+      };
+      for (const store of ['memory', 'sqlite']) {
+        for (const [option, value] of Object.entries(options)) {
+          await assertMessage(() => new Holdfast(`${store}:x`, { [option]: value }), 'TypeError',
+            `options.${option} is an option that the ${store} store does not have`);
+        }
+      }
+    });
+
+    it('certificates and keys', async () => {
+      const wrong = (tls) => () => new Holdfast('memory:', { tls });
+      for (const option of ['ca', 'cert', 'key']) {
+        for (const file of ['./secret.pem', Buffer.from('0secret')]) {
+          await assertMessage(wrong({ [option]: file }), 'RangeError',
+            `options.tls.${option} must be PEM, which has a line '-----BEGIN ...-----': ` +
+            'of a file, pass what fs.readFileSync() gives');
+        }
+      }
+      await assertMessage(wrong({ cert: PEM }), 'TypeError',
+        'options.tls.cert needs options.tls.key: a client shows the server both');
+      await assertMessage(wrong({ key: PEM }), 'TypeError',
+        'options.tls.key needs options.tls.cert: a client shows the server both');
+      await assertMessage(wrong({ servername: 'a secret' }), 'RangeError',
+        'options.tls.servername must be a host name or an IP address: ' +
+        '1 to 253 characters of ASCII without blanks');
+      await assertMessage(wrong({ pfx: PEM }), 'TypeError',
+        'options.tls has an unknown option \'pfx\': ' +
+        'the options are ca, cert, key, servername, rejectUnauthorized');
     });
   });
 

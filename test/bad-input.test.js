@@ -22,6 +22,7 @@ const NO_NUMBER = [null, '5', {}, true, 5n, []];
 const EMPTIED = [new Map([[1, 2]]), new Set([1]), /x/, new WeakMap(), new ArrayBuffer(5),
   Promise.resolve(5), new Error('x'), Object.assign(new Error('x'), { code: 'E' }),
   new (class Money { #cents = 5; get cents() { return this.#cents; } })()];
+const PEM = '-----BEGIN CERTIFICATE-----';
 const NO_INTEGER = [NaN, Infinity, 1.5, 2 ** 53, -(2 ** 53)];
 
 const wrong = (values) => ({ values, type: 'TypeError' });
@@ -94,7 +95,32 @@ function table(hf) {
       'options.handoffs': [(handoffs) => open('memory:', { handoffs }), wrong(NO_NUMBER),
         outside([...NO_INTEGER, -1, 1000001])],
       'options.handoffTime': time((handoffTime) => open('memory:', { handoffTime })),
-      prefix: [(prefix) => open('memory:', { prefix }), wrong(['x'])],
+      host: [(host) => open('memory:', { host }), wrong(['x'])],
+      ...Object.fromEntries(['connectTimeout', 'commandTimeout'].map((name) => [`options.${name}`,
+        time((bad) => open('memory:', { [name]: bad }), 9, '2h', Infinity)])),
+      ...Object.fromEntries(['username', 'password', 'sentinelUsername', 'sentinelPassword']
+        .map((name) => [`options.${name}`,
+          text((bad) => open('memory:', { [name]: bad }), '\udc00')])),
+      'options.prefix': text((prefix) => open('memory:', { prefix }), ...NO_KEY.slice(1)),
+      'options.db': [(db) => open('memory:', { db }), wrong(NO_NUMBER),
+        outside([...NO_INTEGER, -1, 2 ** 31])],
+      'options.waitReplicas': [(waitReplicas) => open('memory:', { waitReplicas }),
+        wrong(NO_NUMBER), outside([...NO_INTEGER, -1, 101])],
+      'options.allowEviction': flag((allowEviction) => open('memory:', { allowEviction })),
+      'options.tls': [(tls) => open('memory:', { tls }), wrong([null, 0, 'x', 5n, [], fn])],
+      'options.tls.ca': [(ca) => open('memory:', { tls: { ca } }), wrong([null, 5, {}, true]),
+        outside(['', './ca.pem', [], Buffer.alloc(9)])],
+      'options.tls.ca[1]': [(bad) => open('memory:', { tls: { ca: [PEM, bad] } }),
+        wrong([undefined, null, 5, {}, true, [PEM]]), outside(['', './ca.pem', Buffer.alloc(9)])],
+      'options.tls.cert': [(cert) => open('memory:', { tls: { cert, key: PEM } }),
+        wrong([undefined, null, 5, {}, true, [PEM]]), outside(['', './cert.pem'])],
+      'options.tls.key': [(bad) => open('memory:', { tls: { cert: PEM, key: bad } }),
+        wrong([undefined, null, 5, {}, true, [PEM]]), outside(['', './key.pem'])],
+      'options.tls.servername': text((servername) => open('memory:', { tls: { servername } }),
+        '', 'a b', 'a\0', 'ä', 'x'.repeat(254)),
+      'options.tls.rejectUnauthorized': flag(
+        (rejectUnauthorized) => open('memory:', { tls: { rejectUnauthorized } })),
+      sername: [(sername) => open('memory:', { tls: { sername } }), wrong(['x'])],
     },
     lock: {
       ...lockOptions((...args) => hf.lock(...args), 'options'),

@@ -13,10 +13,66 @@ export type JsonValue =
   | { readonly [key: string]: JsonValue | undefined };
 
 /**
- * How often, and for how long, a lock passes among those of this process who wait for it, while
- * another process is known to wait for it too.
+ * How a connection is encrypted and whom it trusts. Certificates and keys are PEM: the text itself,
+ * such as `fs.readFileSync()` gives, not the name of a file.
  */
-export interface HoldfastOptions {
+export interface TlsOptions {
+  /** The authorities to trust instead of the system's. */
+  ca?: string | Uint8Array | readonly (string | Uint8Array)[] | undefined;
+  /** The certificate to show the server, with its chain; goes with `key`. */
+  cert?: string | Uint8Array | undefined;
+  /** The private key of `cert`, without a passphrase. */
+  key?: string | Uint8Array | undefined;
+  /** The name (or IP address) that the server's certificate must be for. Default: the host connected to. */
+  servername?: string | undefined;
+  /**
+   * With false neither the certificate nor its name is verified, and anyone in between can read and
+   * change everything. Default true.
+   */
+  rejectUnauthorized?: boolean | undefined;
+}
+
+/** What is for stores on Redis only; most can stand in the URL too, where the option counts more. */
+export interface RedisOptions {
+  /** Encrypts the connections, as a URL of `rediss:` does by itself. Default false. */
+  tls?: boolean | TlsOptions | undefined;
+  /** How long connecting may take, the TLS handshake and signing in included: 10 ms to 1 h. Default `'5s'`. */
+  connectTimeout?: Duration | undefined;
+  /**
+   * How long a server may take to answer: 10 ms to 1 h. After that the connection is given up, and
+   * what was under way fails with `outcomeUnknown`. Default `'5s'`.
+   */
+  commandTimeout?: Duration | undefined;
+  /** Of an ACL user. Default: the server's default user. */
+  username?: string | undefined;
+  /** Default: none. */
+  password?: string | undefined;
+  /** The number of the database: 0 to 2,147,483,647; on a Cluster 0. Default 0. */
+  db?: number | undefined;
+  /**
+   * What the names of all keys in Redis begin with, at most 1,024 bytes without NUL; braces only as
+   * one whole `{tag}`. With `''` a lock excludes any Redlock client on the same key. Default
+   * `'holdfast:'`.
+   */
+  prefix?: string | undefined;
+  /** So many replicas must have a lock before it counts as taken: 0 to 100. Default 0. */
+  waitReplicas?: number | undefined;
+  /**
+   * Keep values and records on a server that may evict them when its memory is full. Default false:
+   * they fail with `HF_ENOTSUP` there.
+   */
+  allowEviction?: boolean | undefined;
+  /** To sign in at the Sentinels. Default: none. */
+  sentinelUsername?: string | undefined;
+  /** To sign in at the Sentinels. Default: none. */
+  sentinelPassword?: string | undefined;
+}
+
+/**
+ * How often, and for how long, a lock passes among those of this process who wait for it, while
+ * another process is known to wait for it too; and what is for one kind of store.
+ */
+export interface HoldfastOptions extends RedisOptions {
   /** In a row at most: 0 to 1,000,000. Default 16. */
   handoffs?: number | undefined;
   /** For so long at most: 0, or Infinity. Default `'100ms'`. */

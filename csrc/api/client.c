@@ -6,7 +6,33 @@
 #include "store/registry.h"
 #include "util/alloc.h"
 
+#include <assert.h>
+#include <stdio.h>
 #include <string.h>
+
+/* All schemes there are, as "memory: sqlite:". */
+static void list_schemes(char *text, size_t size) {
+    size_t len = 0;
+    for (size_t i = 0; hf__stores[i] != NULL; i++) {
+        const char *p = hf__stores[i]->schemes;
+        while (*p != '\0') {
+            size_t n = strcspn(p, " ");
+            int put = snprintf(text + len, size - len, "%s%.*s:", len > 0 ? " " : "", (int)n, p);
+            len += (size_t)put;
+            assert(len < size);
+            p += n;
+            p += strspn(p, " ");
+        }
+    }
+}
+
+static hf_code no_store(hf_slice scheme, hf_error *error) {
+    char schemes[128] = "";
+    list_schemes(schemes, sizeof(schemes));
+    return hf__error_set(error, HF_ENOTSUP, 0,
+                         "there is no store for \"%.*s:\" in this version; it has %s",
+                         hf__shown(scheme), scheme.data, schemes);
+}
 
 hf_code hf_client_open(hf_engine *engine, hf_slice url, const hf_client_options *options,
                        hf_client **out, hf_error *error) {
@@ -22,11 +48,9 @@ hf_code hf_client_open(hf_engine *engine, hf_slice url, const hf_client_options 
                    : hf__error_set(error, HF_EINVAL, 0, "the URL is not valid: %s", why);
     const hf_store_vtable *vt = hf__store_find(parsed.scheme);
     if (vt == NULL) {
-        hf__error_set(error, HF_ENOTSUP, 0,
-                      "there is no store for \"%.*s:\" in this version; it has sqlite: and memory:",
-                      hf__shown(parsed.scheme), parsed.scheme.data);
+        hf_code code = no_store(parsed.scheme, error);
         hf__url_free(&parsed, &engine->allocator);
-        return error->code;
+        return code;
     }
     return hf__client_new(engine, vt, &parsed, &given, out, error);
 }

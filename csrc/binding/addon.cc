@@ -38,17 +38,20 @@ napi_value Renewals(napi_env env, napi_callback_info info) {
     return nullptr;
 }
 
-// openClient(slot, url, handoffs, handoffTime) -> null | error
+// openClient(slot, url, handoffs, handoffTime, [name, value, ...]) -> null | error
 napi_value OpenClient(napi_env env, napi_callback_info info) {
-    const Arguments<4> args(env, info);
+    const Arguments<5> args(env, info);
     Environment *environment = args.environment();
     hf_error error{};
     if (!environment->Open(&error)) return ErrorValue(env, error);
     const std::string url = Bytes(env, args[1]);
+    const Settings settings(env, args[4]);
     auto *handle = new ClientHandle(environment, args.Uint(0));
     hf_client_options options{};
     options.handoffs = args.Uint(2);
     options.handoff_ms = args.Duration(3);
+    options.settings = settings.data();
+    options.n_settings = settings.size();
     const hf_code code =
         hf_client_open(environment->engine(), Slice(url), &options, &handle->client, &error);
     if (code == HF_OK) {

@@ -1,5 +1,7 @@
 #include "binding/convert.h"
 
+#include <string.h>
+
 #include <cstdio>
 #include <limits>
 
@@ -47,6 +49,25 @@ Keys::Keys(napi_env env, napi_value value) {
         slice.data = data;
         data += slice.len;
     }
+}
+
+Settings::Settings(napi_env env, napi_value value) {
+    uint32_t count = 0;
+    if (napi_get_array_length(env, value, &count) != napi_ok) count = 0;
+    texts_.reserve(count);
+    for (uint32_t i = 0; i < count; i++) {
+        napi_value each = nullptr;
+        napi_get_element(env, value, i, &each);
+        texts_.push_back(Bytes(env, each));
+    }
+    for (size_t i = 0; i + 1 < texts_.size(); i += 2) {
+        settings_.push_back({Slice(texts_[i]), Slice(texts_[i + 1])});
+    }
+}
+
+Settings::~Settings() {
+    for (std::string &text : texts_)
+        explicit_bzero(text.data(), text.size());
 }
 
 hf_error LocalError(hf_code code) {

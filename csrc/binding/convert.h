@@ -106,6 +106,26 @@ private:
 };
 using Note = Text<HF_NOTE_MAX>;
 
+// The settings of a client: names and values in turn, each a string or a Uint8Array. They are
+// wiped in the end, for they may be secret.
+class Settings {
+public:
+    Settings(napi_env env, napi_value value);
+    ~Settings();
+    Settings(const Settings &) = delete;
+    Settings &operator=(const Settings &) = delete;
+    const hf_setting *data() const {
+        return settings_.data();
+    }
+    size_t size() const {
+        return settings_.size();
+    }
+
+private:
+    std::vector<std::string> texts_;
+    std::vector<hf_setting> settings_;
+};
+
 inline hf_slice Slice(const std::string &text) {
     return {text.data(), text.size()};
 }

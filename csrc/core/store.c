@@ -3,6 +3,7 @@
 #include "util/alloc.h"
 
 #include <assert.h>
+#include <string.h>
 
 hf_store *hf__store_new(const hf_store_vtable *vt, const hf__store_env *env, hf_error *error) {
     hf_store *store = hf__zalloc(env->allocator, vt->size);
@@ -25,6 +26,28 @@ void hf__store_free(hf_store *store) {
 
     store->vt->fini(store);
     hf__free(allocator, store);
+}
+
+bool hf__setting_get(const hf__store_env *env, const char *name, hf_slice *value) {
+    size_t len = strlen(name);
+    for (size_t i = 0; env->settings != NULL && i < env->settings->n; i++) {
+        const hf_setting *each = &env->settings->items[i];
+        if (each->name.len == len && memcmp(each->name.data, name, len) == 0) {
+            *value = each->value;
+            return true;
+        }
+    }
+    return hf__url_param_get(env->url, name, value);
+}
+
+bool hf__store_takes(const hf_store_vtable *vt, hf_slice name) {
+    const char *p = vt->params != NULL ? vt->params : "";
+    while (*p != '\0') {
+        size_t n = strcspn(p, " ");
+        if (n == name.len && memcmp(p, name.data, n) == 0) return true;
+        p += n + (p[n] == ' ');
+    }
+    return false;
 }
 
 typedef void (*verb_fn)(hf_store *store, hf_op *ops);

@@ -94,6 +94,7 @@
 
 #include "core/error.h"
 #include "core/op.h"
+#include "core/settings.h"
 #include "util/list.h"
 #include "util/url.h"
 
@@ -122,6 +123,7 @@ typedef struct hf__store_env {
     const hf_allocator *allocator;
     const hf_clock *clock;
     const hf__url *url;
+    const hf__settings *settings; /* NULL: none */
     hf__shared *shared;
     bool blocking; /* this thread may block: no work items, the shortest way (the keeper) */
     /* Tells the host of something an operator should know; may be NULL. Loop's thread. */
@@ -145,11 +147,11 @@ struct hf_store_vtable {
     const char *schemes; /* URL schemes, separated by blanks */
     uint32_t caps;       /* HF_CAP_* */
     size_t size;        /* of the instance, whose first member is an hf_store; zeroed before init */
-    const char *params; /* names of the URL parameters it takes, separated by blanks */
+    const char *params; /* names of its URL parameters and settings, separated by blanks */
 
-    /* Reads the URL and prepares; no I/O, nothing that must be closed if the client never
-     * connects except by fini. After an error fini is not called. Errors: HF_EINVAL, HF_ENOMEM,
-     * HF_EIO. */
+    /* Reads the URL and settings, and prepares; no I/O, nothing that must be closed if the client
+     * never connects except by fini. After an error fini is not called. Errors: HF_EINVAL,
+     * HF_ENOMEM, HF_EIO. */
     hf_code (*init)(hf_store *store, hf_error *error);
     void (*open)(hf_store *store, hf_op *op);
     void (*close)(hf_store *store, hf_op *op);
@@ -183,6 +185,11 @@ void hf__store_free(hf_store *store);
 /* Gives a chain of ops of one verb to the store, marked pending. Each verb must be one the store
  * has. */
 void hf__store_submit(hf_store *store, hf_op *ops);
+/* What the setting `name`, or else the URL's parameter of that name, says (a NUL follows it).
+ * False: there is neither. A message about its value begins with its name. */
+bool hf__setting_get(const hf__store_env *env, const char *name, hf_slice *value);
+/* Whether the store takes a parameter or setting of that name. */
+bool hf__store_takes(const hf_store_vtable *vt, hf_slice name);
 /* Whether the store has the verb. */
 bool hf__store_has(const hf_store_vtable *vt, hf_verb verb);
 

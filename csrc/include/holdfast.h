@@ -36,6 +36,7 @@ extern "C" {
 #define HF_TTL_MAX 86400000                      /* ms: 24 h */
 #define HF_VALUE_MAX (1u << 20)                  /* default bound of a value: 1 MiB */
 #define HF_RECORD_MAX ((1u << 20) + (64u << 10)) /* default bound of a record's answer */
+#define HF_SETTINGS_MAX 64                       /* settings of one client */
 #define HF_FOREVER UINT64_MAX                    /* a duration without end */
 #define HF_INT_MAX 9007199254740991 /* 2^53 - 1: greatest fence, version and counter value */
 
@@ -198,11 +199,22 @@ bool hf_token_random(hf_token *token);
 #define HF_CAP_LIST 64u
 #define HF_CAP_HAND_OVER 128u /* takes with `replace_token` */
 
-/* How locks of one key pass among the waiters of one engine while others, elsewhere, are known to
- * wait for it too: so many takes in a row, or for so long, then it is the others' turn. */
+/* An option of a store by name, as a parameter of the URL is one, but of any length and never
+ * shown to anyone: passwords and certificates belong here. Numbers are decimal, durations
+ * milliseconds, yes and no "true" and "false". */
+typedef struct hf_setting {
+    hf_slice name;
+    hf_slice value;
+} hf_setting;
+
 typedef struct hf_client_options {
+    /* How locks of one key pass among the waiters of one engine while others, elsewhere, are known
+     * to wait for it too: so many takes in a row, or for so long, then it is the others' turn. */
     uint32_t handoffs;   /* 0 to HF_HANDOFFS_MAX */
     uint64_t handoff_ms; /* HF_FOREVER: no bound */
+    /* Each name once. What is also a parameter of the URL is taken from here. */
+    const hf_setting *settings;
+    size_t n_settings; /* 0 to HF_SETTINGS_MAX */
 } hf_client_options;
 
 #define HF_HANDOFFS_MAX 1000000
@@ -212,8 +224,9 @@ typedef struct hf_client_options {
     ((hf_client_options){.handoffs = HF_HANDOFFS, .handoff_ms = HF_HANDOFF_MS})
 
 /* Makes a client of the store that `url` names: "memory:", "sqlite:PATH[?busyTimeout=MS]". Does not
- * connect yet. `options` NULL: HF_CLIENT_DEFAULTS. Errors: HF_EINVAL (URL or option not
- * understood), HF_ENOTSUP (no such store in this build), HF_ENOMEM. */
+ * connect yet. `options` NULL: HF_CLIENT_DEFAULTS. Errors: HF_EINVAL (URL, option or setting not
+ * understood, or a setting that this store does not have), HF_ENOTSUP (no such store in this
+ * build), HF_ENOMEM. */
 hf_code hf_client_open(hf_engine *engine, hf_slice url, const hf_client_options *options,
                        hf_client **out, hf_error *error);
 

@@ -102,21 +102,24 @@ static void on_exit_of_process(hf__member *member);
 static void on_close_timer(hf__timer *timer);
 static void on_link_closed(hf__link *link);
 
-/* A parameter that the store does not know is refused: nothing is accepted and ignored. */
-static hf_code check_params(const hf_store_vtable *vt, const hf__url *url, hf_error *error) {
+static hf_code unknown(const hf_store_vtable *vt, const char *what, hf_slice name,
+                       hf_error *error) {
+    bool none = vt->params == NULL || vt->params[0] == '\0';
+    return hf__error_set(error, HF_EINVAL, 0, "the %s store has no %s \"%.*s\"; it takes: %s",
+                         vt->name, what, hf__shown(name), name.data, none ? "none" : vt->params);
+}
+
+/* A parameter or setting that the store does not know is refused: nothing is accepted and
+ * ignored. */
+static hf_code check_params(const hf_store_vtable *vt, const hf__url *url,
+                            const hf_client_options *options, hf_error *error) {
     for (size_t i = 0; i < url->n_params; i++) {
-        hf_slice name = url->params[i].name;
-        const char *p = vt->params;
-        while (p != NULL && *p != '\0') {
-            size_t n = strcspn(p, " ");
-            if (n == name.len && memcmp(p, name.data, n) == 0) break;
-            p += n + (p[n] == ' ');
-        }
-        if (p == NULL || *p == '\0')
-            return hf__error_set(error, HF_EINVAL, 0,
-                                 "the %s store has no parameter \"%.*s\"; it takes: %s", vt->name,
-                                 hf__shown(name), name.data,
-                                 vt->params != NULL && *vt->params ? vt->params : "none");
+        if (!hf__store_takes(vt, url->params[i].name))
+            return unknown(vt, "parameter", url->params[i].name, error);
+    }
+    for (size_t i = 0; i < options->n_settings; i++) {
+        if (!hf__store_takes(vt, options->settings[i].name))
+            return unknown(vt, "setting", options->settings[i].name, error);
     }
     return HF_OK;
 }
@@ -131,6 +134,7 @@ static void release_parts(hf_client *client) {
     hf__link_fini(&client->link);
     uv_mutex_destroy(&client->shared.lock);
     hf__url_free(&client->url, allocator);
+    hf__settings_free(&client->settings, allocator);
     hf__free(allocator, client);
 }
 
@@ -159,6 +163,7 @@ static int init_link(hf_client *client) {
                               .env = {.allocator = &engine->allocator,
                                       .clock = &engine->clock,
                                       .url = &client->url,
+                                      .settings = &client->settings,
                                       .shared = &client->shared}};
     int rc = uv_mutex_init(&client->shared.lock);
     if (rc != 0) return rc;
@@ -167,9 +172,17 @@ static int init_link(hf_client *client) {
     return rc;
 }
 
+/* What the caller gave is copied. */
+static hf_code take_options(hf_client *client, const hf_client_options *options, hf_error *error) {
+    client->options = *options;
+    client->options.settings = NULL;
+    return hf__settings_copy(&client->settings, options->settings, options->n_settings,
+                             &client->engine->allocator, error);
+}
+
 static hf_client *client_alloc(hf_engine *engine, const hf_store_vtable *vt, const hf__url *url,
-                               hf_error *error) {
-    if (check_params(vt, url, error) != HF_OK) return NULL;
+                               const hf_client_options *options, hf_error *error) {
+    if (check_params(vt, url, options, error) != HF_OK) return NULL;
     hf_client *client = hf__zalloc(&engine->allocator, sizeof(*client));
     if (client == NULL) {
         hf__error_set(error, HF_ENOMEM, 0, NULL);
@@ -178,22 +191,24 @@ static hf_client *client_alloc(hf_engine *engine, const hf_store_vtable *vt, con
     client->engine = engine;
     client->vt = vt;
     client->url = *url;
-    init_lists(client);
-    int rc = init_link(client);
-    if (rc == 0) return client;
-    hf__error_native(error, HF_EIO, 0, rc, "no mutex could be made");
+    if (take_options(client, options, error) == HF_OK) {
+        init_lists(client);
+        int rc = init_link(client);
+        if (rc == 0) return client;
+        hf__error_native(error, HF_EIO, 0, rc, "no mutex could be made");
+        hf__settings_free(&client->settings, &engine->allocator);
+    }
     hf__free(&engine->allocator, client);
     return NULL;
 }
 
 hf_code hf__client_new(hf_engine *engine, const hf_store_vtable *vt, hf__url *url,
                        const hf_client_options *options, hf_client **out, hf_error *error) {
-    hf_client *client = client_alloc(engine, vt, url, error);
+    hf_client *client = client_alloc(engine, vt, url, options, error);
     if (client == NULL) {
         hf__url_free(url, &engine->allocator);
         return error->code;
     }
-    client->options = *options;
     hf__store_env env = client->link.env;
     env.loop = engine->loop;
     env.scope = &engine->scope;

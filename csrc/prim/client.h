@@ -21,7 +21,8 @@ struct hf_client {
     hf_engine *engine;
     const hf_store_vtable *vt;
     hf__url url;
-    hf_client_options options;
+    hf_client_options options; /* but for its settings: */
+    hf__settings settings;
     hf__shared shared;
     hf__link link; /* the keeper's side */
     hf_store *store;

@@ -70,7 +70,7 @@ static hf_code read_url(hf__sqlite_instance *s, hf_error *error) {
             "for a store in memory the URL is \"memory:\"; a file whose name begins "
             "with a colon is written \"sqlite:./:name\"");
     s->busy_ms = BUSY_MS_DEFAULT;
-    if (hf__url_param_get(url, "busyTimeout", &busy) &&
+    if (hf__setting_get(&s->base.env, "busyTimeout", &busy) &&
         !hf__parse_uint(busy, 0, BUSY_MS_MAX, &s->busy_ms))
         return hf__error_set(error, HF_EINVAL, 0,
                              "busyTimeout is milliseconds, a whole number from 0 to %d",

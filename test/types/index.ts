@@ -10,8 +10,8 @@ import {
   type JsonValue, type KV, type KVMessage, type Leader, type LeaderOptions, type Lock,
   type LockInfo, type LockMessage, type LockMode, type LockOptions, type LockSettings,
   type LockSharing, type LocksOptions, type OnceDetail, type OnceMessage, type OnceOptions,
-  type PutOptions, type RecordBase, type RecordInfo, type Run, type StoreMessage,
-  type TryLockOptions, type UnfinishedRecordInfo, type UpdateOptions, type Versioned,
+  type PutOptions, type RecordBase, type RecordInfo, type RedisOptions, type Run,
+  type StoreMessage, type TlsOptions, type TryLockOptions, type UnfinishedRecordInfo, type UpdateOptions, type Versioned,
   type WaiterInfo,
 } from '../..';
 
@@ -26,8 +26,25 @@ export async function opening() {
   expectTypeOf(scoped.sweep()).resolves.toBeNumber();
   await scoped.close({ timeout: '5s' } satisfies CloseOptions);
   await open('memory:', { handoffs: 5, handoffTime: '50ms' } satisfies HoldfastOptions);
+  const redis: RedisOptions = {
+    tls: true, connectTimeout: '2s', commandTimeout: 500, username: 'app', password: 'secret', db: 3,
+    prefix: '', waitReplicas: 1, allowEviction: true, sentinelUsername: 'app',
+    sentinelPassword: 'secret',
+  };
+  const tls = {
+    ca: ['PEM', Buffer.from('PEM')], cert: 'PEM', key: Buffer.from('PEM'), servername: 'redis.test',
+    rejectUnauthorized: false,
+  } satisfies TlsOptions;
+  await open('rediss://redis.test', { ...redis, tls, handoffs: 1 });
+  await open('rediss://redis.test', { tls: { ca: 'PEM' }, db: undefined });
+  // @ts-expect-error a port is part of the URL
+  await open('redis://localhost', { port: 6379 });
   // @ts-expect-error there is no such option
-  await open('memory:', { prefix: 'a' });
+  await open('rediss://localhost', { tls: { passphrase: 'secret' } });
+  // @ts-expect-error not a number
+  await open('redis://localhost', { db: '3' });
+  // @ts-expect-error there is no such option
+  await open('memory:', { filename: 'a' });
   // @ts-expect-error it is a number
   await open('memory:', { handoffs: '5' });
   // @ts-expect-error a quorum comes later
