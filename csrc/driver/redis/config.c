@@ -3,9 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Until settings are there. */
-#define hf__setting_get(env, name, value) hf__url_param_get((env)->url, name, value)
-
 #define PORT 6379
 #define SENTINEL_PORT 26379
 #define CONNECT_MS 5000
