@@ -144,6 +144,7 @@ static void init_lists(hf_client *client) {
     hf__list_init(&client->requests);
     hf__list_init(&client->sent);
     hf__list_init(&client->undos);
+    hf__list_init(&client->unclaiming);
     hf__map_init(&client->queues, &client->engine->allocator);
     client->sweep_timer.fire = on_sweep_due;
     client->close_timer.fire = on_close_timer;
@@ -318,6 +319,7 @@ static void force(hf_client *client) {
     stop_all(&client->running);
     lose_all(&client->link.leases);
     hf__undo_stop_all(client);
+    stop_all(&client->unclaiming);
 }
 
 static void on_close_timer(hf__timer *timer) {

@@ -39,9 +39,10 @@ struct hf_client {
     uint32_t n_waiting;
     hf__attempt *free_attempts;
     uint32_t n_free_attempts;
-    hf__node sent;  /* attempts at the store that undo nothing */
-    hf__node undos; /* and those that do */
-    uint32_t n_undos;
+    hf__node sent;       /* attempts at the store that undo nothing */
+    hf__node undos;      /* and those that do */
+    hf__node unclaiming; /* runs that pause before they take back a claim again (hf__waiter) */
+    uint32_t n_undos;    /* of both */
 
     hf__timer sweep_timer;
     hf_op sweep_op;

@@ -23,6 +23,7 @@
 #define POLL_LOW_MS 50
 #define POLL_HIGH_MS 150
 #define SLACK_MS 5
+#define UNDO_PAUSE_MS 50
 /* How long a claim is remembered whose runner died: long enough that no run outlives its own
  * claim. */
 #define CLAIM_KEPT_MS (UINT64_C(7) * 86400000)
@@ -42,9 +43,15 @@ struct hf_run {
     bool hinted;
     bool fail_on_crash;
     bool cancelled; /* told so in the next turn */
+    bool in_doubt;  /* while a claim is taken back: whether it has landed, or will, is not known */
     hf__request request;
     hf_op op;
     hf__timer timer;
+    hf__waiter
+        undo; /* in client->unclaiming while it pauses before it takes the claim back again */
+    hf__timer undo_timer;
+    uint64_t undo_until_ns;
+    uint32_t undo_tries;
     hf__watch watch;
     uint64_t sent_ns;
     uint64_t wait_ns;
@@ -131,13 +138,6 @@ static void fail_with(hf_run *run, hf_code code, uint32_t flags, const char *wha
     fail(run, &error);
 }
 
-static void on_undone(hf__request *request) {
-    hf_run *run = request->data;
-    run->busy = false;
-    hf_op_reset(&run->op);
-    run_unref(run);
-}
-
 /* Prepares `op`, of which there is one under way at most; it holds the run. */
 static void start_op(hf_run *run, hf_verb verb) {
     assert(!run->busy);
@@ -158,11 +158,61 @@ static void send_op(hf_run *run, hf__again again, uint64_t until_ns,
     hf__request_start(&run->request, run->client, &run->op, again, until_ns, done, run);
 }
 
-/* A claim that nobody will run: taken back, as far as that can be done. */
-static void undo_claim(hf_run *run) {
+/* A claim that nobody will run is taken back; as with a take of a lock, one that may yet land is
+ * until one lease has passed since the store first said that it heard. None of the pauses keeps the
+ * loop alive. */
+static void send_undo(hf_run *run);
+
+static void undo_over(hf_run *run) {
+    hf__list_remove(&run->undo.node);
+    run->client->n_undos--;
+    run_unref(run);
+}
+
+static void stop_undoing(hf__waiter *waiter) {
+    hf_run *run = hf__of(waiter, hf_run, undo);
+    hf__timer_stop(&run->client->engine->timers, &run->undo_timer);
+    undo_over(run);
+}
+
+static void on_undo_due(hf__timer *timer) {
+    hf_run *run = hf__of(timer, hf_run, undo_timer);
+    hf__list_remove(&run->undo.node);
+    send_undo(run);
+}
+
+static void on_undone(hf__request *request) {
+    hf_run *run = request->data;
+    hf_client *client = run->client;
+    uint64_t now = hf__client_now(client);
+    bool heard = run->op.error.code == HF_OK;
+    run->busy = false;
+    hf_op_reset(&run->op);
+    run_unref(run); /* start_op's */
+    if (heard && run->undo_until_ns == HF_FOREVER)
+        run->undo_until_ns = hf__add_ms(now, run->in_doubt ? run->lease_ms : 0);
+    if ((heard && now >= run->undo_until_ns) || client->phase > HF__DRAINING) {
+        undo_over(run);
+        return;
+    }
+    run->undo_timer.fire = on_undo_due;
+    run->undo.stop = stop_undoing;
+    hf__list_push(&client->unclaiming, &run->undo.node);
+    uint64_t at = hf__add_ms(now, hf__backoff_ms(run->undo_tries++, UNDO_PAUSE_MS));
+    hf__client_timer(client, &run->undo_timer, at < run->undo_until_ns ? at : run->undo_until_ns);
+}
+
+static void send_undo(hf_run *run) {
     start_op(run, HF_DEL);
-    uint64_t until = hf__add_ms(hf__client_now(run->client), run->lease_ms);
-    send_op(run, HF__AGAIN_ALWAYS, until, on_undone);
+    send_op(run, HF__AGAIN_NEVER, 0, on_undone);
+}
+
+static void undo_claim(hf_run *run, bool in_doubt) {
+    run->in_doubt = in_doubt;
+    run->undo_until_ns = HF_FOREVER;
+    run->client->n_undos++;
+    run_ref(run);
+    send_undo(run);
 }
 
 /* ---------------------------------------------------------------- losing */
@@ -217,7 +267,7 @@ static void stop_running(hf__waiter *waiter) {
 static void claimed(hf_run *run) {
     hf_client *client = run->client;
     if (!hf__engine_start(client->engine, &run->lease, run->lease_ms, run->sent_ns)) {
-        undo_claim(run);
+        undo_claim(run, false);
         fail_with(run, HF_EUNAVAIL, HF_RETRYABLE, "was claimed too late to run it");
         return;
     }
@@ -298,10 +348,10 @@ static void on_claim(hf__request *request) {
     run->busy = false;
     run_ref(run);
     if (run->state == ENDED || run->cancelled) {
-        if (unknown || (op->error.code == HF_OK && op->applied)) undo_claim(run);
+        if (unknown || (op->error.code == HF_OK && op->applied)) undo_claim(run, unknown);
     } else if (op->error.code != HF_OK) {
         hf_error error = op->error;
-        if (unknown) undo_claim(run);
+        if (unknown) undo_claim(run, true);
         fail(run, &error);
     } else if (op->applied) {
         claimed(run);
@@ -388,6 +438,7 @@ static void fill(hf_run *run, hf_client *client, const hf_once_options *o) {
     hf__list_init(&run->watch.node);
     run->waiter.stop = stop_waiting;
     hf__list_init(&run->waiter.node);
+    hf__list_init(&run->undo.node);
     hf_op_init(&run->op, HF_PUT, NULL, NULL);
     hf__lease_init(lease);
     lease->keys = &run->key;

@@ -308,3 +308,33 @@ TEST(claims_and_finishes_survive_lost_answers) {
     hf_run_free(run);
     host_close(&h);
 }
+
+/* The claim arrives after its undo was answered; without another undo it would stand in the way for
+ * its lease, and then look like a run that has crashed. */
+TEST(a_claim_that_lands_after_its_undo_is_taken_back_too) {
+    host h;
+    hf_error error;
+    hf_run *run;
+    once_seen s = {0};
+    hf_once_options o = {.key = slice("pay"),
+                         .ttl_ms = 60000,
+                         .lease_ms = 2000,
+                         .max_stall_ms = 60000,
+                         .fail_on_crash = true};
+
+    faulty_open(&h);
+    plan_set(DELAY_REQUEST, HF_PUT, 1, 300);
+    CHECK_INT(hf_once_begin(h.client, &o, on_begun, NULL, &s, &run, &error), HF_OK);
+    host_until(&h, &s.begun, 1);
+    CHECK_INT(s.code, HF_EUNAVAIL);
+    hf_run_free(run);
+    until_count(&h, &the_plan.ghosts, 1);
+    CHECK_INT(atomic_load(&the_plan.ghosts_applied), 1);
+    o.wait_ms = 30000;
+    s = (once_seen){0};
+    CHECK_INT(hf_once_begin(h.client, &o, on_begun, NULL, &s, &run, &error), HF_OK);
+    host_until(&h, &s.begun, 1);
+    CHECK_INT(s.code, HF_OK);
+    hf_run_free(run);
+    host_close(&h);
+}
