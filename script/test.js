@@ -190,9 +190,10 @@ async function runStage(stage) {
   return total;
 }
 
-/** Packages and the addon, as it goes to the terminal; without them no stage means anything. */
+/** Packages, the addon, servers: without them no stage means anything. To the terminal. */
 function bootstrap() {
-  const { status } = spawnSync('bash', ['script/bootstrap'], { cwd: root, stdio: 'inherit' });
+  const command = ['script/bootstrap', 'tests'];
+  const { status } = spawnSync('bash', command, { cwd: root, stdio: 'inherit' });
   return status === 0;
 }
 
