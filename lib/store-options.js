@@ -13,7 +13,7 @@ const STORE_OPTIONS = ['tls', 'connectTimeout', 'commandTimeout', 'username', 'p
 const TLS_OPTIONS = new Set(['ca', 'cert', 'key', 'servername', 'rejectUnauthorized']);
 
 const TIMEOUT = { min: 10, max: 3600000 };
-const DB_MAX = 2 ** 31 - 1;
+const DB_MAX = 65535;
 const REPLICAS_MAX = 100;
 const SERVERNAME_MAX = 253;
 

@@ -103,7 +103,7 @@ function table(hf) {
           text((bad) => open('memory:', { [name]: bad }), '\udc00')])),
       'options.prefix': text((prefix) => open('memory:', { prefix }), ...NO_KEY.slice(1)),
       'options.db': [(db) => open('memory:', { db }), wrong(NO_NUMBER),
-        outside([...NO_INTEGER, -1, 2 ** 31])],
+        outside([...NO_INTEGER, -1, 65536])],
       'options.waitReplicas': [(waitReplicas) => open('memory:', { waitReplicas }),
         wrong(NO_NUMBER), outside([...NO_INTEGER, -1, 101])],
       'options.allowEviction': flag((allowEviction) => open('memory:', { allowEviction })),

@@ -47,7 +47,7 @@ export interface RedisOptions {
   username?: string | undefined;
   /** Default: none. */
   password?: string | undefined;
-  /** The number of the database: 0 to 2,147,483,647; on a Cluster 0. Default 0. */
+  /** The number of the database: 0 to 65,535; on a Cluster 0. Default 0. */
   db?: number | undefined;
   /**
    * What the names of all keys in Redis begin with, at most 1,024 bytes without NUL; braces only as
