@@ -9,7 +9,7 @@
 #define COMMAND_MS 5000
 #define TIMEOUT_MIN_MS 10
 #define TIMEOUT_MAX_MS 3600000
-#define DB_MAX INT32_MAX
+#define DB_MAX 65535
 
 typedef struct scheme {
     const char *name;
