@@ -21,13 +21,17 @@ function text(x, y, content, more = '') {
   return `<text x="${round(x)}" y="${round(y)}" ${more}>${escape(content)}</text>`;
 }
 
-// What a scenario's bars show: how many, or where it is times that count, how long at the median.
-function drawn({ title, unit, timed, figures }) {
-  const name = timed ? 'p50' : 'rate';
+const CAPTIONS = {
+  rate: (unit) => `${unit} per second`,
+  p50: () => 'ms at the median, on a logarithmic scale',
+  server: (unit) => `microseconds of the server's processor, of ${unit}`,
+};
+
+// What a scenario's bars show: the first of the figures that are compared.
+function drawn({ title, unit, timed, compared: [name], figures }) {
   const shown = Object.entries(figures).filter(([, of]) => name in of);
   return {
-    caption: timed ? `${title}, ms at the median, on a logarithmic scale`
-      : `${title}, ${unit} per second`,
+    caption: `${title}, ${CAPTIONS[name](unit)}`,
     series: shown.map(([who, of]) => [who, of[name]]),
     write: (value) => (timed ? value.toPrecision(2)
       : Math.round(value).toLocaleString('en-US')),

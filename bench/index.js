@@ -11,7 +11,7 @@ const { chart } = require('./chart');
 const { aimsText, scenarioText } = require('./report');
 
 const OUT = path.join(__dirname, 'out');
-const SUITES = ['sqlite', 'express', 'once', 'kv', 'handover', 'scale'];
+const SUITES = ['sqlite', 'express', 'once', 'kv', 'handover', 'wake', 'scale'];
 // `scale` has no peer to compare with, and takes more than a minute whatever --seconds says.
 const UNASKED = SUITES.filter((name) => name !== 'scale');
 const SECONDS = 1.5;

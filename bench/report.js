@@ -7,7 +7,11 @@ const FIGURES = {
   rate: { head: '/s', digits: 0 },
   p50: { head: 'p50 ms', digits: 3 },
   p99: { head: 'p99 ms', digits: 2 },
+  trips: { head: 'p50, round trips', digits: 2 },
+  trips99: { head: 'p99, round trips', digits: 1 },
   cpu: { head: 'CPU us', digits: 1 },
+  server: { head: 'server CPU us', digits: 1 },
+  told: { head: 'messages', digits: 2 },
   lag99: { head: 'lag p99 ms', digits: 1 },
   block: { head: 'max block ms', digits: 0 },
   least: { head: 'least served', digits: 2 },
@@ -61,7 +65,7 @@ function ratioLines(who, ratios, shown) {
 }
 
 /** A scenario's results: medians of the rounds, and below, our ratios to each peer's. */
-function scenarioText({ title, unit, timed, figures, ratios, more }) {
+function scenarioText({ title, unit, timed, compared, figures, ratios, more }) {
   const names = Object.keys(figures);
   const shown = Object.keys(FIGURES).filter((name) => names.some((who) => name in figures[who]));
   const head = shown.map((name) => (name === 'rate' ? `${unit}${FIGURES.rate.head}`
@@ -69,7 +73,6 @@ function scenarioText({ title, unit, timed, figures, ratios, more }) {
   const rows = names.map((who) => [who, ...shown.map((name) => (
     figureText(figures[who][name], FIGURES[name], timed)
   ))]);
-  const compared = timed ? ['p50', 'p99'] : ['rate', 'p50'];
   const lines = [
     ...align([['', ...head], ...rows]).map((line) => `  ${line}`),
     ...ratioLines(names[0], ratios, compared),

@@ -15,6 +15,8 @@ const WARM_UP_SECONDS = 0.1;
  * @property {string} [unit='operations'] what is counted
  * @property {number} [ours=1] how many of the contenders are ours
  * @property {boolean} [timed=false] it is the times that count, not how many there were of them
+ * @property {string[]} [compared] the figures whose ratios are told, the one to draw first; by
+ *   default p50 and p99 of what is timed, else rate and p50
  */
 
 /**
@@ -40,7 +42,7 @@ async function play({ title, contenders, unit = 'operations', ...how }, seconds)
 }
 
 /** Sums up rounds that were measured some other way; see play(). */
-function sumUp(title, unit, rounds, { ours = 1, timed = false } = {}) {
+function sumUp(title, unit, rounds, { ours = 1, timed = false, compared } = {}) {
   const names = Object.keys(rounds);
   const columns = (name) => Object.keys(rounds[name][0]);
   const series = (name, figure) => rounds[name].map((measure) => measure[figure]);
@@ -55,7 +57,16 @@ function sumUp(title, unit, rounds, { ours = 1, timed = false } = {}) {
     columns(name).map((figure) => [figure, summary(series(name, figure))]),
   )]));
   const more = Object.fromEntries(names.slice(1, ours).map((name) => [name, compareAll(name)]));
-  return { title, unit, timed, rounds, figures, ratios: compareAll(names[0]), more };
+  return {
+    title,
+    unit,
+    timed,
+    compared: compared ?? (timed ? ['p50', 'p99'] : ['rate', 'p50']),
+    rounds,
+    figures,
+    ratios: compareAll(names[0]),
+    more,
+  };
 }
 
 module.exports = { play, sumUp, ROUNDS };

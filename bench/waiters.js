@@ -116,8 +116,8 @@ async function passBetween(locker, child, name, times, end) {
   await locker.release(lock);
 }
 
-/** What the other process does, told step by step by passBetween(). */
-function followSteps(waiters) {
+/** What the other process does, told step by step by passBetween(), and what `more` it can do. */
+function followSteps(waiters, more = {}) {
   let locker = null;
   let lock = null;
   let released = null;
@@ -138,6 +138,7 @@ function followSteps(waiters) {
       await released.done;
       process.send({ step: 'released', at: released.at });
     },
+    ...more,
   };
   process.on('message', (message) => steps[message.step](message));
 }
@@ -158,4 +159,4 @@ async function handOver({ name, locker, child }, seconds) {
   return SLOW.includes(name) ? figures : { ...figures, p99: times.quantile(0.99) };
 }
 
-module.exports = { handOver, followSteps, openWaiters, LOCAL };
+module.exports = { handOver, hold, followSteps, openWaiters, LOCAL };
