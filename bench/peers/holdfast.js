@@ -13,6 +13,12 @@ async function openLocker(url) {
     hf,
     acquire: (key, renew) => hf.lock(key, renew ? RENEWED : NOT_RENEWED),
     release: (lock) => lock.release(),
+    /** Works with the lock; resolves with whether it then had it. */
+    hold: (key, ttl, work) => hf.withLock(key, { ttl, wait: Infinity }, async (lock) => {
+      await work();
+      return lock.held;
+    }),
+    ping: () => hf.ping(),
     close: () => hf.close(),
   };
 }
@@ -27,4 +33,9 @@ function openHoldfastMemory() {
   return openLocker('memory:');
 }
 
-module.exports = { openHoldfast, openHoldfastMemory };
+/** Holdfast on a Redis server of this machine. */
+function openHoldfastRedis(port) {
+  return openLocker(`redis://127.0.0.1:${port}`);
+}
+
+module.exports = { openHoldfast, openHoldfastMemory, openHoldfastRedis };

@@ -9,12 +9,11 @@ const { setTimeout: sleep } = require('node:timers/promises');
 const { ask, endChild, nextMessage, startChild } = require('../child');
 const { closeLockers } = require('../contenders');
 const { startRedis } = require('../redis-server');
+const { handOverInTrips } = require('../round-trips');
 const { play } = require('../rounds');
 const { Samples } = require('../stats');
-const { handOver, hold } = require('../waiters');
 const { openAsLockers, openWakers, ALWAYS, FIRST, NOBODY, WAKING } = require('../wakers');
 
-const PINGS = 25; // before the hand-overs of a round, and again after them
 const LANES = 100;
 const CROWD = 20;
 const LONGER = 3; // a round of hand-overs must have a hundred, each after some ms of holding
@@ -25,27 +24,10 @@ const TIMES = 20;
 const LEASE_MS = 300;
 const PATIENCE_MS = 1000;
 
-// As one takes after the pauses that a hand-over has between its steps: a server and a client that
-// have slept are slower than those who are at it.
-async function pings(locker, times) {
-  for (let i = 0; i < PINGS; i++) {
-    await hold();
-    const asked = performance.now();
-    await locker.ping();
-    times.add(performance.now() - asked);
-  }
-}
-
 function handOvers(lockers, child) {
-  const contenders = Object.fromEntries(WAKING.map((name) => [name, async (seconds) => {
-    const locker = lockers[name];
-    const times = new Samples();
-    await pings(locker, times);
-    const figures = await handOver({ name, locker, child }, seconds);
-    await pings(locker, times);
-    const trip = times.quantile(0.5);
-    return { ...figures, trips: figures.p50 / trip, trips99: figures.p99 / trip };
-  }]));
+  const contenders = Object.fromEntries(WAKING.map((name) => [
+    name, (seconds) => handOverInTrips({ name, locker: lockers[name], child }, seconds),
+  ]));
   return { title: 'hand-over between two processes', unit: 'hand-overs', contenders, timed: true };
 }
 
