@@ -14,6 +14,11 @@ the code that most people write, once with Holdfast, on the same store. Takes ab
   killed     a holder of a lock, killed with SIGKILL
   blocked    a holder whose event loop blocks for 5 s, with a TTL of 1 s
 
+With --against redlock the library redlock, as it is installed in your project, takes the place of
+naive code, on a Redis server of yours: in killed, in blocked, and in
+
+  handover   a lock that passes between two processes, timed
+
 It uses keys of its own, which begin with "holdfast-prove/", and removes them afterwards. Servers
 listen on loopback only.
 
@@ -23,16 +28,20 @@ Arguments
 
 Options
   --url URL     the same as the argument
+  --against redlock
+                play it, and not naive code, beside Holdfast; redlock and ioredis are taken from the
+                project in whose folder this is run, the server is that of a redis: or rediss: URL
   --only NAMES  play only these trials, separated by commas
   --json        print what happened as one JSON object
   -h, --help    show this
 
 Exits 0 if Holdfast kept every guarantee and 1 if not. That the naive code breaks is expected; that
-it gets lucky is no failure.
+it gets lucky is no failure. What becomes of redlock does not matter to it either.
 
 Examples
   npx holdfast prove
   holdfast prove sqlite:./holdfast.db
+  holdfast prove redis://127.0.0.1:6379 --against redlock
   holdfast prove --json | jq '.trials[] | [.name, .naive.held, .holdfast.held]'`;
 
 /** Whether a stream wants colour. */
@@ -43,18 +52,19 @@ function wantsColour(stdout, env) {
 /**
  * Plays the trials and prints them, as they come or as JSON.
  *
- * @param {{ url?: string, only?: string, json?: boolean }} given
+ * @param {{ url?: string, against?: string, only?: string, json?: boolean }} given
  * @param {object} io see runCommand
  * @param {{ title?: string, shop?: string }} [o] head line, and another shop for the first trial
  * @returns {Promise<number>} the exit code
  */
-async function play({ url, only, json }, { stdout, env, signal }, { title, shop } = {}) {
+async function play({ url, against, only, json }, { stdout, env, signal }, { title, shop } = {}) {
   const { prove } = require('../prove');
   const page = require('../prove/page');
   const style = { colour: wantsColour(stdout, env), title };
   const print = (text) => json || stdout.write(`${text}\n`);
   const result = await prove({
     url,
+    against,
     only: only?.split(','),
     shop,
     signal,
@@ -75,9 +85,9 @@ async function run(given, io) {
 }
 
 module.exports = {
-  summary: 'play the trials on your own store: naive code beside Holdfast',
+  summary: 'play the trials on your own store: naive code, or redlock, beside Holdfast',
   help,
-  options: { only: { type: 'string' } },
+  options: { against: { type: 'string' }, only: { type: 'string' } },
   positionals: ['url'],
   play,
   run,

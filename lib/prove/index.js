@@ -1,8 +1,8 @@
 'use strict';
 
-// The proof: five ways in which concurrent services corrupt shared state, each really played with
-// many processes, once with the naive code of the step and once with Holdfast, on the same store.
-// Both sides are held to the same standard.
+// The proof: ways in which concurrent services corrupt shared state, each really played with many
+// processes, once with the naive code of the step or another library and once with Holdfast, on the
+// same store. Both sides are held to the same standard.
 
 const fs = require('node:fs/promises');
 const os = require('node:os');
@@ -10,12 +10,15 @@ const path = require('node:path');
 const { randomBytes } = require('node:crypto');
 const { open } = require('..');
 const { version } = require('../../package.json');
+const { namesOf } = require('./leftovers');
 const { redact } = require('./redact');
 const { Stage } = require('./stage');
 
 /** Trials in the order of the page. Those of one group play at the same time. */
-const GROUPS = [['checkout'], ['stock'], ['nightly'], ['killed', 'blocked']]
-  .map((group) => group.map((name) => require(`./trials/${name}`)));
+const GROUPS = [['checkout'], ['stock'], ['nightly'], ['killed', 'blocked']];
+
+/** Libraries that can be played against, in place of naive code. */
+const RIVALS = ['redlock'];
 
 /** A trial that takes longer than this hangs, and is ended. */
 const TRIAL_MAX_MS = 60_000;
@@ -23,24 +26,23 @@ const TRIAL_MAX_MS = 60_000;
 /** The shop of the first trial, unless another one is given. */
 const SHOP = path.join(__dirname, 'shop.js');
 
-const SIDES = ['naive', 'holdfast'];
-
 /** Judges both sides of a trial by the same standard. */
 function judge(trial, code, facts, ms) {
-  const sides = SIDES.map((side) => {
+  const sides = Object.keys(facts);
+  const judged = sides.map((side) => {
     const broken = trial.check(facts[side]);
-    return [side, { code: code[side], held: broken.length === 0, broken, facts: facts[side] }];
+    return { code: code[side], held: broken.length === 0, broken, facts: facts[side] };
   });
-  const story = SIDES.map((side) => trial.tell(facts[side]));
-  const { naive, holdfast } = Object.fromEntries(sides);
+  const [theirs, ours] = sides.map((side) => trial.tell(facts[side]));
+  const [rival, holdfast] = sides;
   return {
     name: trial.name,
     title: trial.title,
-    held: holdfast.held,
+    held: judged[1].held,
     ms,
-    story: story[0].map(([label, text], i) => ({ label, naive: text, holdfast: story[1][i][1] })),
-    naive,
-    holdfast,
+    story: theirs.map(([label, text], i) => ({ label, [rival]: text, [holdfast]: ours[i][1] })),
+    [rival]: judged[0],
+    [holdfast]: judged[1],
   };
 }
 
@@ -74,16 +76,54 @@ async function tidy(hf, keys) {
   }
 }
 
-/** The groups, with no trials but the wanted ones. */
-function choose(only) {
-  const names = GROUPS.flat().map(({ name }) => name);
+/** Naive code, which needs nothing but the store. */
+const naive = {
+  name: 'naive',
+  groups: GROUPS,
+  /** Where it plays: `options` of open(), what the names of the trials' keys begin with. */
+  setScene: (run) => ({ options: undefined, run }),
+  tidy,
+};
+
+/** Another library, on a Redis server of the user's, of which no key is left. */
+function rivalOf(against, url, folder) {
+  if (!RIVALS.includes(against)) {
+    throw new RangeError(`against: there is no '${against}' to play against; there is ` +
+      `${RIVALS.join(', ')}`);
+  }
+  const rival = require(`./rivals/${against}`);
+  const usual = rival.prefixOf(url);
+  const { title, modules } = rival.find(folder);
+  let prefix;
+  return {
+    name: rival.name,
+    title,
+    modules,
+    groups: rival.groups,
+    // Both keep to names of their own. Values may be evicted here, as nobody will miss them.
+    setScene(run) {
+      prefix = `${usual}${run}/`;
+      return { options: { prefix, allowEviction: true }, run: `${usual}${run}` };
+    },
+    async tidy(hf, keys) {
+      // To the rival a key is a name as it stands.
+      const names = [...keys].flatMap((key) => [key, ...namesOf(prefix, key)]);
+      if (names.length > 0) await rival.remove(modules, url, names);
+    },
+  };
+}
+
+/** The trials against a rival, in their groups, with none but the wanted ones. */
+function choose({ groups }, only) {
+  const names = groups.flat();
   const unknown = only?.find((name) => !names.includes(name));
   if (unknown !== undefined || only?.length === 0) {
     throw new RangeError(
       `only: there is no trial '${unknown ?? ''}'; they are ${names.join(', ')}`,
     );
   }
-  return GROUPS.map((group) => group.filter(({ name }) => !only || only.includes(name)));
+  return groups.map((group) => group.filter((name) => !only || only.includes(name))
+    .map((name) => require(`./trials/${name}`)));
 }
 
 async function playAll(groups, show, onTrial) {
@@ -105,6 +145,9 @@ async function playAll(groups, show, onTrial) {
  * @param {object} [o]
  * @param {string | string[]} [o.url] the store, as `open` takes it; default: a new SQLite file in
  *   a temporary folder, removed afterwards. `memory:` is a RangeError: its store is of one process.
+ * @param {'redlock'} [o.against] a library in place of naive code; `url` is of one Redis server
+ * @param {string} [o.project] the folder from which that library is looked for; default: the
+ *   current one
  * @param {string[]} [o.only] names of the trials to play; default: all
  * @param {string} [o.shop] absolute path of a module with the shop of the first trial
  * @param {AbortSignal} [o.signal] ends everything; rejects with its reason
@@ -112,8 +155,11 @@ async function playAll(groups, show, onTrial) {
  * @param {(trial: object, nth: number) => void} [o.onTrial] called with each result, in order
  * @returns {Promise<object>} `held` says whether every guarantee held; see docs/command-line.md
  */
-async function prove({ url, only, shop = SHOP, signal, onStart, onTrial } = {}) {
-  const groups = choose(only);
+async function prove({
+  url, against, project = process.cwd(), only, shop = SHOP, signal, onStart, onTrial,
+} = {}) {
+  const rival = against === undefined ? naive : rivalOf(against, url, project);
+  const groups = choose(rival, only);
   if ([url].flat().some((one) => /^memory:/i.test(one))) {
     throw new RangeError('url: memory: is a store of one process, and the trials need many; ' +
       'give a file, such as sqlite:./holdfast.db');
@@ -121,26 +167,39 @@ async function prove({ url, only, shop = SHOP, signal, onStart, onTrial } = {}) 
   const began = performance.now();
   const folder = await fs.mkdtemp(path.join(os.tmpdir(), 'holdfast-prove-'));
   const store = url ?? `sqlite:${path.join(folder, 'store.db')}`;
-  const info = { store: [store].flat().map(redact).join(', '), temporary: url === undefined };
+  const info = {
+    store: [store].flat().map(redact).join(', '),
+    temporary: url === undefined,
+    ...(against !== undefined && { against: rival.title }),
+  };
   const keys = new Set();
+  const scene = rival.setScene(`holdfast-prove/${randomBytes(6).toString('hex')}`);
   let hf;
   try {
-    hf = await open(store);
+    hf = await open(store, scene.options);
     onStart?.(info);
-    const run = `holdfast-prove/${randomBytes(6).toString('hex')}`;
-    const show = { url: store, hf, folder, run, keys, shop, signal: signal ?? neverAborted() };
+    const { name, modules } = rival;
+    const show = {
+      url: store,
+      ...scene,
+      hf,
+      rival: { name, modules },
+      folder,
+      keys,
+      shop,
+      signal: signal ?? neverAborted(),
+    };
     const trials = await playAll(groups, show, onTrial);
     return {
       version,
-      store: info.store,
-      temporary: info.temporary,
+      ...info,
       held: trials.every(({ held }) => held),
       ms: Math.round(performance.now() - began),
       trials,
     };
   } finally {
     if (hf) {
-      await tidy(hf, keys);
+      await rival.tidy(hf, keys);
       await hf.close();
     }
     await fs.rm(folder, { recursive: true, force: true });

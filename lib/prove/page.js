@@ -1,7 +1,7 @@
 'use strict';
 
-// The result of the trials as a page of plain text: naive code and Holdfast side by side. It says
-// everything in words and columns; colour only adds to it.
+// The result of the trials as a page of plain text: naive code, or another library, and Holdfast
+// side by side. It says everything in words and columns; colour only adds to it.
 
 const { styleText } = require('node:util');
 
@@ -49,8 +49,19 @@ function naiveVerdict({ held }) {
   return held ? 'got lucky this time' : 'BROKE';
 }
 
-function holdfastVerdict({ held, broken }) {
+/** What is said under a library, which means to hold. */
+function verdictOf({ held, broken }) {
   return held ? 'held' : `BROKE: ${broken.join('; ')}`;
+}
+
+/** Those beside whom Holdfast is played. */
+const RIVALS = {
+  naive: { title: 'naive code', whole: 'the naive code', verdictOf: naiveVerdict, lucky: 'yellow' },
+  redlock: { title: 'redlock', whole: 'redlock', verdictOf, lucky: 'green' },
+};
+
+function rivalOf(result) {
+  return Object.keys(RIVALS).find((name) => name in result);
 }
 
 /** The lines above the trials. */
@@ -61,8 +72,10 @@ function head(info, { colour = false, title = 'holdfast prove' } = {}) {
     paint('bold', title),
     ...wrap(`store: ${info.store}${kept}`, WIDTH),
     '',
-    ...wrap('Each step is really played, by many processes: as it is mostly written, and with ' +
-      'Holdfast. An append-only file outside the store counts what happened.', WIDTH),
+    ...wrap(`Each step is really played, by many processes: ${info.against
+      ? `with ${info.against}` : 'as it is mostly written'}, and with Holdfast` +
+      `${info.against ? ', on the same server' : ''}. An append-only file outside the store ` +
+      'counts what happened.', WIDTH),
     '',
   ].join('\n');
 }
@@ -75,13 +88,15 @@ function trial(result, nth, { colour = false } = {}) {
     lines.push(`${MARGIN}${paint('red', 'could not be played')}: ${result.error.message}`, '');
     return lines.join('\n');
   }
-  const { naive, holdfast, story } = result;
+  const name = rivalOf(result);
+  const rival = RIVALS[name];
+  const { [name]: theirs, holdfast, story } = result;
   lines.push(
-    ...row(paint, '', ['naive code', 'Holdfast'], ['underline', 'underline']),
-    ...row(paint, 'code', [naive.code, holdfast.code]),
-    ...story.flatMap((told) => row(paint, told.label, [told.naive, told.holdfast])),
-    ...row(paint, 'verdict', [naiveVerdict(naive), holdfastVerdict(holdfast)],
-      [naive.held ? 'yellow' : 'red', holdfast.held ? 'green' : 'red']),
+    ...row(paint, '', [rival.title, 'Holdfast'], ['underline', 'underline']),
+    ...row(paint, 'code', [theirs.code, holdfast.code]),
+    ...story.flatMap((told) => row(paint, told.label, [told[name], told.holdfast])),
+    ...row(paint, 'verdict', [rival.verdictOf(theirs), verdictOf(holdfast)],
+      [theirs.held ? rival.lucky : 'red', holdfast.held ? 'green' : 'red']),
     '',
   );
   return lines.join('\n');
@@ -92,11 +107,13 @@ function verdict(result, { colour = false } = {}) {
   const paint = painter(colour);
   const all = result.trials.length;
   const kept = result.trials.filter(({ held }) => held).length;
-  const broke = result.trials.filter(({ naive }) => naive && !naive.held).length;
+  const rivals = result.trials.filter(rivalOf).map((each) => [rivalOf(each), each]);
+  const broke = rivals.filter(([name, each]) => !each[name].held).length;
+  const who = RIVALS[rivals[0]?.[0] ?? 'naive'].whole;
   const time = `${(result.ms / 1000).toFixed(1)} s`;
   if (result.held) {
     return paint('green', `Holdfast kept ${kept} of ${all} guarantees; ` +
-      `the naive code broke ${broke} of ${all}. (${time})`);
+      `${who} broke ${broke} of ${all}. (${time})`);
   }
   const failed = result.trials.filter(({ held }) => !held).map(({ name }) => name).join(', ');
   return paint('red', `NOT PROVEN: Holdfast kept ${kept} of ${all} guarantees; ` +

@@ -38,8 +38,8 @@ class Player {
   }
 
   /** Opens the store. Resolves when the process is ready to act. */
-  prepare(trial, url) {
-    return this.#ask('prepare', { trial, url });
+  prepare(scene) {
+    return this.#ask('prepare', scene);
   }
 
   /** Performs one act of the trial; resolves with what it returns. */

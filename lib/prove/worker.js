@@ -10,6 +10,7 @@ const { open } = require('..');
 const { Sink } = require('./sink');
 
 let hf;
+let opponent;
 let acts;
 
 /** Sends, and waits until it is sent: what comes next may block this process. */
@@ -19,21 +20,27 @@ function send(message) {
   });
 }
 
-async function prepare(_id, { trial, url }) {
+async function prepare(_id, { trial, url, options, rival: { name, modules } }) {
   ({ acts } = require(`./trials/${trial}`));
-  hf = await open(url);
+  hf = await open(url, options);
+  if (modules) opponent = require(`./rivals/${name}`).open(modules, url);
 }
 
 /**
- * Runs an act of the trial. It gets the store, the sink, a way to report, and its director's
- * wishes.
+ * Runs an act of the trial. It gets the store, the rival that is played against, the sink, a way
+ * to report, and its director's wishes.
  */
 function perform(id, { act, sink, ...wishes }) {
   const notify = (name, value) => send({ id, event: { name, value } });
-  return acts[act]({ hf, notify, sink: new Sink(sink), ...wishes });
+  return acts[act]({ hf, rival: opponent, notify, sink: new Sink(sink), ...wishes });
 }
 
-const verbs = { prepare, perform, leave: () => hf.close() };
+async function leave() {
+  await hf.close();
+  await opponent?.close();
+}
+
+const verbs = { prepare, perform, leave };
 
 // The director is gone, or has let this process go.
 process.on('disconnect', () => process.exit());

@@ -6,7 +6,7 @@
 
 const { setTimeout: sleep } = require('node:timers/promises');
 const { naiveLock, naiveUnlock } = require('../naive-lock');
-const { count } = require('../words');
+const { count, seconds } = require('../words');
 
 const TTL_MS = 1000;
 const BLOCK_MS = 5000;
@@ -25,7 +25,7 @@ function block(ms) {
 
 /** Read, think, write: right as long as nobody else is in here. */
 async function deposit({ hf, sink, notify, account, slow }, lock) {
-  sink.append({ what: 'in', pid: process.pid, fence: lock?.fence });
+  sink.append({ what: 'in', pid: process.pid, at: Date.now(), fence: lock?.fence });
   const { value: balance } = await hf.kv.get(account);
   await notify('in');
   if (slow) block(BLOCK_MS);
@@ -39,6 +39,10 @@ const acts = {
     await naiveLock(scene.hf, scene.key, { ttl: TTL_MS });
     await deposit(scene);
     await naiveUnlock(scene.hf, scene.key);
+  },
+
+  redlock(scene) {
+    return scene.rival.hold(scene.key, TTL_MS, () => deposit(scene));
   },
 
   holdfast(scene) {
@@ -73,9 +77,11 @@ async function play(stage, side) {
   const { value: balance } = await stage.hf.kv.get(account);
   await stage.dismiss([first, ...later]);
   const effects = sink.read();
+  const [firstIn, nextIn] = effects.filter(({ what }) => what === 'in');
   return {
     ttlMs: TTL_MS,
     blockedMs: BLOCK_MS,
+    nextAfterMs: nextIn.at - firstIn.at,
     insideAtOnce: crowd(effects),
     deposits: ends.length,
     depositsLost: ends.length - (balance - OPENING) / DEPOSIT,
@@ -88,12 +94,15 @@ async function play(stage, side) {
 module.exports = {
   name: 'blocked',
   title: `A holder whose event loop blocks for ${BLOCK_MS / 1000} s, with a TTL of 1 s`,
-  code: { naive: 'create(lock, { ttl }), work', holdfast: 'withLock(key, { ttl }, work)' },
+  code: {
+    naive: 'create(lock, { ttl }), work',
+    redlock: 'using([key], ttl, work)',
+    holdfast: 'withLock(key, { ttl }, work)',
+  },
   acts,
 
-  async run(stage) {
-    const [naive, holdfast] = await Promise.all([play(stage, 'naive'), play(stage, 'holdfast')]);
-    return { naive, holdfast };
+  run(stage) {
+    return stage.onBothSides((side) => play(stage, side));
   },
 
   check({ insideAtOnce, depositsLost, deposits, lost, fences }) {
@@ -107,8 +116,9 @@ module.exports = {
     return broken;
   },
 
-  tell({ insideAtOnce, deposits, depositsLost, balance }) {
+  tell({ nextAfterMs, insideAtOnce, deposits, depositsLost, balance }) {
     return [
+      ['the next got in', `after ${seconds(nextAfterMs)}`],
       ['inside at once', insideAtOnce === 1 ? '1 process' : `${insideAtOnce} processes`],
       [`${OPENING} + ${deposits} x ${DEPOSIT}`, `${balance}${depositsLost ?
         `, ${count(depositsLost, 'deposit')} lost` : ''}`],

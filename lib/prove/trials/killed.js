@@ -32,6 +32,23 @@ const acts = {
     return now();
   },
 
+  async redlockHolder({ rival, notify, sink, key }) {
+    const asked = now();
+    await rival.hold(key, TTL_MS, async () => {
+      sink.append({ what: 'in', pid: process.pid });
+      await notify('in', asked + TTL_MS - MARGIN_MS);
+      await forever();
+    });
+  },
+
+  async redlockNext({ rival, sink, key }) {
+    const lock = await rival.take(key, TTL_MS);
+    const at = now();
+    sink.append({ what: 'in', pid: process.pid });
+    await rival.release(lock);
+    return at;
+  },
+
   async holdfastHolder({ hf, notify, sink, key }) {
     const asked = now();
     const lock = await hf.lock(key, { ttl: TTL_MS, wait: WAIT_MS });
@@ -77,12 +94,15 @@ async function play(stage, side) {
 module.exports = {
   name: 'killed',
   title: `A holder of a lock with a TTL of ${TTL_MS / 1000} s, killed with SIGKILL`,
-  code: { naive: 'create(lock), work', holdfast: 'lock(key, { ttl }), work' },
+  code: {
+    naive: 'create(lock), work',
+    redlock: 'using([key], ttl, work)',
+    holdfast: 'lock(key, { ttl }), work',
+  },
   acts,
 
-  async run(stage) {
-    const [naive, holdfast] = await Promise.all([play(stage, 'naive'), play(stage, 'holdfast')]);
-    return { naive, holdfast };
+  run(stage) {
+    return stage.onBothSides((side) => play(stage, side));
   },
 
   check({ gotIn, tooEarly, waitedMs, fences }) {
