@@ -96,7 +96,7 @@ module.exports = {
   title: `A holder whose event loop blocks for ${BLOCK_MS / 1000} s, with a TTL of 1 s`,
   code: {
     naive: 'create(lock, { ttl }), work',
-    redlock: 'using([key], ttl, work)',
+    redlock: 'acquire(key), extend, work',
     holdfast: 'withLock(key, { ttl }, work)',
   },
   acts,

@@ -96,7 +96,7 @@ module.exports = {
   title: `A holder of a lock with a TTL of ${TTL_MS / 1000} s, killed with SIGKILL`,
   code: {
     naive: 'create(lock), work',
-    redlock: 'using([key], ttl, work)',
+    redlock: 'acquire(key), extend, work',
     holdfast: 'lock(key, { ttl }), work',
   },
   acts,
