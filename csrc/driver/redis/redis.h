@@ -63,7 +63,7 @@ struct hf__redis_call {
     void *data;
     uint16_t slot;       /* hf__redis_slot of its keys, or HF__REDIS_ANY; only a Cluster looks */
     uint16_t server;     /* 1 to hf__redis_servers(): that one whatever the slot; 0: by slot */
-    uint32_t timeout_ms; /* from its sending; 0: the deployment's */
+    uint32_t timeout_ms; /* from its sending, if less than the deployment's; 0: that one */
     const hf__redis_script *script; /* written by hf__redis_script_begin; NULL: none */
 
     /* Drawn by the driver for each sending. An answer of a script must be an array that begins with

@@ -270,6 +270,12 @@ static uint32_t next_nonce(hf__session *s) {
     return s->nonce;
 }
 
+static uint32_t patience_for(const hf__session *s, const hf__redis_call *call) {
+    uint32_t ms = s->env->config->command_ms;
+
+    return call->timeout_ms > 0 && call->timeout_ms < ms ? call->timeout_ms : ms;
+}
+
 /* Writes one call into the buffer; what could not be encoded ends, and leaves no byte behind. */
 static void encode(hf__session *s, hf__redis_call *call, uint64_t now) {
     hf__buffer *out = &s->socket.out;
@@ -289,7 +295,7 @@ static void encode(hf__session *s, hf__redis_call *call, uint64_t now) {
         s->env->events.answer(s, call, NULL, &error);
         return;
     }
-    call->due_ms = now + (call->timeout_ms > 0 ? call->timeout_ms : s->env->config->command_ms);
+    call->due_ms = now + patience_for(s, call);
     call->sent = true;
     hf__list_push(&s->sent, &call->node);
 }
