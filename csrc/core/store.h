@@ -30,14 +30,14 @@
  *        its time set to at least ttl_ms; holding only some, with other keys, is HF_EINVAL.
  *        `replace_token`: applied only if limit is 1 and that token holds exactly these keys
  *        exclusively, else HF_REFUSED_OWNER, and no mark is left; its lease ends in the same step.
- *        (What it holds by another take of other keys, a store need not look at.) Needs
- *        HF_CAP_HAND_OVER. Result: `fence`, one number above all that any of the keys has had
- *        (design section 5, rule 4). Refused HF_REFUSED_HELD: `left_ms` is the time until the first
- *        of those in the way lapses (intent marks count), `*holder` one of them, if asked for. With
- *        HF_OP_WAIT a store whose instances are others' too may note, for those `left_ms`, that
- *        this instance waits for the keys, until it is admitted to them; `awaited` of an admitted
- *        take tells whether another instance's note is on one of its keys. That is a hint, for
- *        fairness alone.
+ *        (Whether it holds others by another take, or came by these in more than one, a store need
+ *        not look at.) Needs HF_CAP_HAND_OVER. Result: `fence`, one number above all that any of
+ *        the keys has had (design section 5, rule 4). Refused HF_REFUSED_HELD: `left_ms` is the
+ *        time until the first of those in the way lapses (intent marks count), or less where nobody
+ *        would tell of a release; `*holder` one of them, if asked for. With HF_OP_WAIT a store whose
+ *        instances are others' too may note, for those `left_ms`, that this instance waits for the
+ *        keys, until it is admitted to them; `awaited` of an admitted take tells whether another
+ *        instance's note is on one of its keys. That is a hint, for fairness alone.
  *  keep  Sets the time left of all keys to `ttl_ms`, if all are still held by `token` and live,
  *        else HF_REFUSED_OWNER and nothing changes. With space HF_RECORDS: the claim's lease of
  *        the one key.
@@ -45,7 +45,9 @@
  *        HF_REFUSED_OWNER. Removes the token's intent marks on them too.
  *  list  Live holders in order of key, at most `limit` rows but never part of a key, of keys
  *        that start with keys[0] and sort after `value`; with HF_OP_EXACT of that key only. The
- *        first key is given whole even if it is more than `limit`; no rows: there are no more.
+ *        first key is given whole even if it is more than `limit`; no rows: there are no more. It
+ *        may take long, and show what ops given after it do. With HF_OP_NEXT, which says that
+ *        `value` is the last key of the list before, it may leave out keys taken since that one.
  *        Needs HF_CAP_LIST.
  *
  * Entries (space HF_VALUES or HF_RECORDS; one key).

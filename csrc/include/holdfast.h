@@ -287,6 +287,7 @@ typedef enum hf_format { HF_BYTES = 0, HF_JSON = 1 } hf_format;
 #define HF_OP_HAS_MIN 16u   /* add: `min` counts */
 #define HF_OP_HAS_MAX 32u   /* add: `max` counts */
 #define HF_OP_WAIT 64u      /* take: when refused, its caller waits on: others may know */
+#define HF_OP_NEXT 128u     /* list: the page after the one before: may show what was then */
 
 /* Why `applied` is false. */
 typedef enum hf_refusal {
