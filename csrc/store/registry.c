@@ -7,6 +7,7 @@
 const hf_store_vtable *const hf__stores[] = {
     &hf__memory_store,
     &hf__sqlite_store,
+    &hf__redis_store,
     NULL,
 };
 

@@ -8,5 +8,6 @@
 
 extern const hf_store_vtable hf__memory_store;
 extern const hf_store_vtable hf__sqlite_store;
+extern const hf_store_vtable hf__redis_store;
 
 #endif

@@ -1,0 +1,20 @@
+-- Reads an entry.
+--
+-- KEYS   1 the entry
+-- ARGV   1 nonce   2 the channel of an instance that is to be told of the next change, or ""
+-- Gives  nonce, now (ms), the entry or ""
+
+local nonce = tonumber(ARGV[1])
+
+--@ time
+--@ entry
+--@ watching
+
+-- A server whose memory is full can still be read; the hint is then lost.
+if ARGV[2] ~= '' then
+    redis.pcall('SADD', watching, ARGV[2])
+    redis.pcall('PEXPIRE', watching, DAY_MS)
+end
+local e, problem = read()
+if problem then return problem end
+return {nonce, now(), is_present(e) and redis.call('GET', name) or ''}

@@ -1,0 +1,37 @@
+-- Sets the time left of all keys, if the token still holds them all; else changes nothing.
+--
+-- KEYS   the lease and the state of each key, in turn
+-- ARGV   1 nonce   2 token   3 how long the lease lasts, less one   4 how long the state does
+-- Gives  nonce, 1 or 0
+
+local call = redis.call
+local nonce, token = tonumber(ARGV[1]), ARGV[2]
+
+-- The plain case: one key, held alone. Three calls.
+if #KEYS == 2 and call('GET', KEYS[1]) == token then
+    call('PEXPIRE', KEYS[1], ARGV[3])
+    call('PEXPIRE', KEYS[2], ARGV[4])
+    return {nonce, 1}
+end
+
+--@ time
+--@ keys
+--@ shared
+
+for _, key in ipairs(keys) do
+    key.held = call('GET', key.lease)
+    if key.held ~= token and not (key.held == SHARED and shares(key, token)) then
+        return {nonce, 0}
+    end
+end
+local ttl = ARGV[3] + 1
+for _, key in ipairs(keys) do
+    if key.held == token then
+        call('PEXPIRE', key.lease, ARGV[3])
+        call('PEXPIRE', key.state, ARGV[4])
+    else
+        call('ZADD', key.base .. 'z', now() + ttl, token)
+        call('PEXPIRE', key.state, settle(key) - now() + ARGV[4] - ttl)
+    end
+end
+return {nonce, 1}
