@@ -97,7 +97,7 @@ static void fill_ask(const step *s, char *words, size_t size, ask *a) {
                .limit = s->limit,
                .ttl = s->ttl_ms,
                .flags = (s->intent ? HF_OP_INTENT : 0) | (s->wait ? HF_OP_WAIT : 0) |
-                        (s->exact ? HF_OP_EXACT : 0),
+                        (s->exact ? HF_OP_EXACT : 0) | (s->next ? HF_OP_NEXT : 0),
                .value = s->after > 0 ? program_key(s->after - 1U) : NULL};
 }
 
@@ -147,8 +147,8 @@ static void settle(run *r) {
 static bool joins(const run *r, size_t at) {
     const step *s = &r->program->steps[at];
 
-    return s->joined && r->burst > 0 && r->burst < BURST_MAX &&
-           s->instance == r->program->steps[at - 1].instance;
+    if (at > 0 && r->row->lists_at_length && s[-1].kind == STEP_LIST) return false;
+    return s->joined && r->burst > 0 && r->burst < BURST_MAX && s->instance == s[-1].instance;
 }
 
 /* Asks for step `at` and for those of the same verb that are joined to it: one chain. How many
@@ -187,6 +187,7 @@ static void list_all(run *r, size_t at, const step *state) {
         judge(r, at, &s, op);
         more = op->n_rows > 0;
         if (!more || r->verdict.differs) return;
+        s.next = true;
         while (s.after < PROGRAM_KEYS &&
                !hf__slice_equal(op->rows[op->n_rows - 1].key, slice_of(program_key(s.after))))
             s.after++;
@@ -196,11 +197,15 @@ static void list_all(run *r, size_t at, const step *state) {
 
 /* ---------------------------------------------------------------- time */
 
+/* A server counts in milliseconds: only whole ones pass. */
 static void pass_ns(run *r, uint64_t ns) {
     uint64_t before = atomic_load(&r->world.boot_ns);
 
+    if (r->row->subject.set_clock != NULL)
+        ns = (ns + HF_NS_PER_MS - 1) / HF_NS_PER_MS * HF_NS_PER_MS;
     atomic_store(&r->world.boot_ns, before + ns);
     atomic_fetch_add(&r->world.real_us, (before + ns) / 1000 - before / 1000);
+    world_set_clock(&r->world);
     set_time(r);
 }
 
@@ -208,6 +213,7 @@ static void pass_to_deadline(run *r, int64_t more_ns) {
     uint64_t next = model_next_deadline(&r->model);
     uint64_t now = r->model.now_ns;
 
+    if (r->row->subject.set_clock != NULL) more_ns *= (int64_t)HF_NS_PER_MS;
     if (next == 0 || next + (uint64_t)more_ns <= now) return;
     pass_ns(r, next + (uint64_t)more_ns - now);
 }
@@ -378,8 +384,10 @@ static void shrink(const model_row *row, program *p) {
 /* ---------------------------------------------------------------- many */
 
 bool model_hunt(const model_row *row, hunt *h) {
-    const program_shape shape = {
-        .instances = row->instances, .caps = row->subject.vt->caps, .time = row->subject.own_clock};
+    const program_shape shape = {.instances = row->instances,
+                                 .caps = row->subject.vt->caps,
+                                 .time = row->subject.own_clock || row->subject.set_clock != NULL,
+                                 .wall = row->subject.own_clock};
     uint64_t end = uv_hrtime() + h->seconds * UINT64_C(1000000000);
 
     for (; h->programs < h->runs; h->programs++) {

@@ -122,9 +122,19 @@ static bool holds_exactly(const model *m, const step *s) {
     return all == s->n_keys && count_held(m, s, s->replace, &fence) == all;
 }
 
-/* Whether the token to be replaced holds these keys, and others by another take: the contract
- * leaves open whether that is a hand-over. */
-static bool holds_more(const model *m, const step *s) {
+/* Whether it came by them in one take, which took no others. */
+static bool took_exactly(const model *m, const step *s) {
+    const model_hold *first = &m->keys[s->keys[0]].by[s->replace];
+
+    for (size_t i = 1; i < s->n_keys; i++) {
+        if (m->keys[s->keys[i]].by[s->replace].take != first->take) return false;
+    }
+    return first->taken == s->n_keys;
+}
+
+/* Whether the token to be replaced holds these keys: the contract leaves open whether that is a
+ * hand-over where it also holds others, or did not come by these in one take. */
+static bool holds_all(const model *m, const step *s) {
     for (size_t i = 0; i < s->n_keys; i++) {
         const model_hold *hold = &m->keys[s->keys[i]].by[s->replace];
         if (!hold->held || hold->limit != 1) return false;
@@ -174,9 +184,9 @@ static void expect_take(const model *m, const step *s, expectation *e) {
         return;
     }
     if (s->replace > 0) {
-        e->applied = s->limit == 1 && holds_exactly(m, s);
+        e->applied = s->limit == 1 && holds_exactly(m, s) && took_exactly(m, s);
         if (!e->applied) e->refused = HF_REFUSED_OWNER;
-        e->either = !e->applied && s->limit == 1 && holds_more(m, s);
+        e->either = !e->applied && s->limit == 1 && holds_all(m, s);
     } else {
         expect_admission(m, s, e);
     }
@@ -191,6 +201,7 @@ static void apply_take(model *m, const step *s, const expectation *e, const hf_o
     bool mark = s->intent && s->limit == 1 && e->refused == HF_REFUSED_HELD;
     uint64_t until_ns = after_ms(m, s->ttl_ms);
 
+    m->takes += applied && !e->again;
     for (size_t i = 0; i < s->n_keys; i++) {
         model_key *key = &m->keys[s->keys[i]];
         model_hold *hold = &key->by[s->token];
@@ -207,7 +218,9 @@ static void apply_take(model *m, const step *s, const expectation *e, const hf_o
                              .until_ns = until_ns,
                              .fence = op->fence,
                              .since_us = m->wall_us,
-                             .limit = s->limit};
+                             .limit = s->limit,
+                             .take = m->takes,
+                             .taken = s->n_keys};
         key->fence = op->fence;
         key->forgotten = false;
     }

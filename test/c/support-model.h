@@ -36,6 +36,8 @@ typedef struct model_hold {
     uint64_t fence;
     uint64_t since_us;
     uint32_t limit;
+    uint64_t take;    /* which one it came by: takes are numbered from 1 */
+    size_t taken;     /* how many keys that one took */
     uint64_t mark_ns; /* when the token's intent mark lapses; 0: there is none */
 } model_hold;
 
@@ -52,6 +54,7 @@ typedef struct model {
     uint64_t slack_ms; /* how much less than ours a store's time left may be */
     bool own_clock;    /* the store reads the wall clock that we set */
     uint32_t caps;     /* HF_CAP_*: without _FENCES a take has none */
+    uint64_t takes;    /* that were applied */
     model_key keys[PROGRAM_KEYS];
 } model;
 

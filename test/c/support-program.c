@@ -77,6 +77,7 @@ static void begin(drawing *d, uint64_t seed, const program_shape *shape) {
     for (uint32_t i = STEP_PASS; i <= STEP_REBOOT; i++) {
         if (!shape->time && i != STEP_REOPEN) d->weights[i] = 0;
     }
+    if (!shape->wall) d->weights[STEP_WALL] = d->weights[STEP_REBOOT] = 0;
     for (uint32_t i = 0; i < 4; i++)
         d->limits[i] = draw_limit(d);
     d->joined = (uint32_t)roll(d, 4) * 20;

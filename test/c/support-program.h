@@ -43,6 +43,7 @@ typedef struct step {
     bool intent;
     bool wait;      /* take: HF_OP_WAIT, which must change nothing but `awaited` */
     bool exact;     /* list */
+    bool next;      /* list: goes on from the page before */
     uint8_t after;  /* list: rows after key number after - 1; 0: all */
     uint32_t limit; /* take: of holders; list, state, sweep: of rows */
     uint64_t ttl_ms;
@@ -60,6 +61,7 @@ typedef struct program_shape {
     uint32_t instances; /* 1 to PROGRAM_INSTANCES */
     uint32_t caps;      /* HF_CAP_*: what needs one that is missing is not asked for */
     bool time;          /* the clock can be moved; else it stays, and no lease is short */
+    bool wall;          /* and the wall clock apart from it; and the machine can be started anew */
 } program_shape;
 
 /* Names of keys, in the order of memcmp: some are prefixes of others. */
