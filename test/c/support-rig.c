@@ -53,13 +53,17 @@ static uint64_t read_real_us(void *data) {
     return atomic_load(&((world *)data)->real_us);
 }
 
+#define FIRST_BOOT_NS (UINT64_C(1000000) * HF_NS_PER_MS)
+#define FIRST_REAL_US UINT64_C(1800000000000000)
+
 void world_open(world *w, const store_subject *subject) {
     const char *why = "";
 
     memset(w, 0, sizeof *w);
     w->subject = subject;
-    w->boot_ns = UINT64_C(1000000) * HF_NS_PER_MS;
-    w->real_us = UINT64_C(1800000000000000);
+    w->boot_ns = FIRST_BOOT_NS;
+    w->real_us = FIRST_REAL_US;
+    world_set_clock(w);
     snprintf(w->boot_id, sizeof w->boot_id, "boot-1");
     w->clock = (hf_clock){read_boot_ns, read_real_us, w->boot_id, w};
     w->allocator = (hf_allocator){world_resize, w};
@@ -81,13 +85,24 @@ void world_skip(world *w, const char *reason) {
     SKIP(reason);
 }
 
+bool world_can_pass(const world *w) {
+    return w->subject->own_clock || w->subject->set_clock != NULL;
+}
+
+void world_set_clock(const world *w) {
+    uint64_t passed_ns = atomic_load(&w->boot_ns) - FIRST_BOOT_NS;
+
+    if (w->subject->set_clock != NULL) w->subject->set_clock(FIRST_REAL_US + passed_ns / 1000);
+}
+
 void world_pass(world *w, uint64_t ms) {
-    if (!w->subject->own_clock) {
+    if (!world_can_pass(w)) {
         uv_sleep((unsigned)ms);
         return;
     }
     atomic_fetch_add(&w->boot_ns, ms * HF_NS_PER_MS);
     atomic_fetch_add(&w->real_us, ms * 1000);
+    world_set_clock(w);
 }
 
 void world_reboot(world *w) {

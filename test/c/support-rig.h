@@ -20,6 +20,9 @@ typedef struct store_subject {
     void (*fresh)(char *url, size_t size);
     /* The store reads env.clock: tests may move it. */
     bool own_clock;
+    /* Or its server's clock can be set, in microseconds since 1970; NULL: it cannot. Such a server
+     * judges in milliseconds, and removes what is over by itself. */
+    void (*set_clock)(uint64_t real_us);
     /* What it holds outlives its last instance. */
     bool lasts;
     /* Its files go back to what they were when `save` ran; NULL where it has none. No instance is
@@ -61,8 +64,12 @@ void world_open(world *w, const store_subject *subject);
 void world_close(world *w);
 /* Ends the test as skipped, before any rig was opened. Main thread; does not return. */
 void world_skip(world *w, const char *reason) __attribute__((noreturn));
-/* Moves the clock; without `own_clock` sleeps instead. Any thread. */
+/* Moves the clock; where it cannot be moved it sleeps instead. Any thread. */
 void world_pass(world *w, uint64_t ms);
+bool world_can_pass(const world *w);
+/* Sets the server's clock, if there is one: to where it stood first, and the time that has passed
+ * since, whatever has become of real_us. */
+void world_set_clock(const world *w);
 /* Another boot: the clock starts anew, with another id. No rig is open. */
 void world_reboot(world *w);
 

@@ -5,6 +5,7 @@
 #include "store/stores.h"
 #include "support-model-run.h"
 #include "support-model.h"
+#include "support-redis.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -36,6 +37,14 @@ static const model_row rows[] = {
      .subject = {.vt = &hf__sqlite_store, .fresh = fresh_sqlite, .own_clock = true, .lasts = true},
      .instances = 3,
      .runs = 60},
+    {.name = "redis",
+     .subject = {.vt = &hf__redis_store,
+                 .fresh = redis_fresh,
+                 .set_clock = redis_set_clock,
+                 .lasts = true},
+     .instances = 3,
+     .runs = 200,
+     .lists_at_length = true},
 };
 
 enum {

@@ -1,0 +1,32 @@
+/*
+ * A real Redis server for a test program: started when it is first asked for, on a free port of
+ * the loopback, and gone with the program however that ends. HF_REDIS_SERVER names another binary
+ * than redis-server, such as valkey-server. Main thread.
+ *
+ * Its clock can be set: a library loaded into it (preload-clock.c) answers for the system's.
+ */
+#ifndef HF_TEST_SUPPORT_REDIS_H
+#define HF_TEST_SUPPORT_REDIS_H
+
+#include "holdfast.h"
+
+#include <stdbool.h>
+
+/* The port of the server; the test is skipped where there is no such program. */
+uint16_t redis_port(void);
+/* Writes "redis://127.0.0.1:PORT", of a server that is empty. */
+void redis_fresh(char *url, size_t size);
+/* Ends it with SIGKILL and starts another on the same port, without its data. */
+void redis_restart(void);
+/* From now on the server's clock stands at this instant; 0: it is the system's again. */
+void redis_set_clock(uint64_t real_us);
+
+/* Sends a command whose words have no blanks in them, and gives the answer as text, which is good
+ * until the next: "OK", "7", "(nil)", "(error) ...", those of an array in a line each. */
+const char *redis_do(const char *words);
+/* The same, of words with anything in them. */
+const char *redis_command(const hf_slice *words, size_t n);
+/* What a program answers: redis_do(...) is this text? */
+#define CHECK_REDIS(words, expected) CHECK_STR(redis_do(words), expected)
+
+#endif
