@@ -6,7 +6,7 @@ const binding = require('./binding');
 const { HoldfastError } = require('./errors');
 const { holderInfo, waiterInfo } = require('./holder');
 
-const { OP_EXACT } = binding.constants;
+const { OP_EXACT, OP_NEXT } = binding.constants;
 
 // Holders in one page, unless one key has more; and as many waiters of a key are told of.
 const LISTED_MAX = 1000;
@@ -48,7 +48,7 @@ function checkOrder(after, last) {
 /** All locks that are held whose key starts with `prefix`, in order of key. */
 async function* listLocks(client, keyspace, prefix) {
   for (let after = ''; ;) {
-    const rows = await list(client, prefix, after, 0);
+    const rows = await list(client, prefix, after, after === '' ? 0 : OP_NEXT);
     if (rows.length === 0) return;
     const last = rows.at(-1)[0];
     checkOrder(after, last);

@@ -183,6 +183,7 @@ const Constant kConstants[] = {
     {"OP_KEEP_TTL", HF_OP_KEEP_TTL},
     {"OP_WANT_ENTRY", HF_OP_WANT_ENTRY},
     {"OP_EXACT", HF_OP_EXACT},
+    {"OP_NEXT", HF_OP_NEXT},
     {"OP_HAS_MIN", HF_OP_HAS_MIN},
     {"OP_HAS_MAX", HF_OP_HAS_MAX},
     {"REFUSED_PRESENT", HF_REFUSED_PRESENT},

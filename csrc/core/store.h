@@ -82,7 +82,7 @@
  * Watching. `watch` asks for a hint when `key` may have become free (space HF_LEASES) or its
  * entry may have changed: `fire` then runs on the loop's thread, within env.scope, any number of
  * times, also for no reason; a hint may be lost. A reconnect fires all. A watch is armed when a
- * `take` or `get` submitted after `watch` returned can no longer miss a later change. `watch`
+ * `take`, `get` or refused `put` submitted after `watch` returned can miss no later change. `watch`
  * and `unwatch` are NULL where the store cannot tell.
  *
  * Closing. `close` is given once, as an op (verb HF_CLOSE): what was accepted before ends first,

@@ -112,28 +112,33 @@ static void put_ms(hf__buffer *out, uint64_t ms) {
     hf__resp_int(out, ms < TTL_MOST_MS ? (int64_t)ms : 0);
 }
 
+/* This instance's, if it has a watch on the entry. */
+static void put_channel(const hf__redis_task *task, hf__buffer *out) {
+    hf__redis_instance *s = task->store;
+
+    hf__resp_bytes(out, s->channel, hf__redis_is_watched(s, task->op) ? s->channel_len : 0);
+}
+
 static hf_code encode_get(hf__redis_call *call, const hf__redis_server *server, hf__buffer *out,
                           hf_error *error) {
-    const hf__redis_task *task = call->data;
-    hf__redis_instance *s = task->store;
-    size_t len = hf__redis_is_watched(s, task->op) ? s->channel_len : 0;
-
     if (begin(call, server, out, 2, error) != HF_OK) return error->code;
-    hf__resp_bytes(out, s->channel, len);
+    put_channel(call->data, out);
     return HF_OK;
 }
 
 static hf_code encode_put(hf__redis_call *call, const hf__redis_server *server, hf__buffer *out,
                           hf_error *error) {
-    const hf_op *op = ((hf__redis_task *)call->data)->op;
+    const hf__redis_task *task = call->data;
+    const hf_op *op = task->op;
 
-    if (begin(call, server, out, 12, error) != HF_OK) return error->code;
+    if (begin(call, server, out, 13, error) != HF_OK) return error->code;
     put_conditions(op, out);
     hf__resp_int(out, op->format);
     hf__resp_int(out, op->lease_ms < TTL_MOST_MS ? (int64_t)op->lease_ms : (int64_t)TTL_MOST_MS);
     put_ms(out, op->ttl_ms);
     hf__resp_text(out, (op->flags & HF_OP_KEEP_TTL) != 0 ? "k" : "");
     hf__resp_slice(out, op->value);
+    put_channel(task, out);
     return HF_OK;
 }
 

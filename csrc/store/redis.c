@@ -42,7 +42,7 @@ static const char *const lua[] = {
 static hf_slice setting(const hf_store *store, const char *name, const char *otherwise) {
     hf_slice value = {otherwise, strlen(otherwise)};
 
-    (void)hf__url_param_get(store->env.url, name, &value);
+    (void)hf__setting_get(&store->env, name, &value);
     return value;
 }
 

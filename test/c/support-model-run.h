@@ -12,9 +12,9 @@
 typedef struct model_row {
     const char *name;
     store_subject subject;
-    uint32_t instances; /* of the store, used at the same time: 1 to PROGRAM_INSTANCES */
-    uint64_t slack_ms;  /* how much less time may be left than by our clock, on a store's own */
-    uint32_t runs;      /* programs in a usual run */
+    uint32_t instances;   /* of the store, used at the same time: 1 to PROGRAM_INSTANCES */
+    uint64_t slack_ms;    /* how much less time may be left than by our clock, on a store's own */
+    uint32_t runs;        /* programs in a usual run */
     bool lists_at_length; /* a list may show what was asked for after it */
 } model_row;
 

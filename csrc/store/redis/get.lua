@@ -10,11 +10,7 @@ local nonce = tonumber(ARGV[1])
 --@ entry
 --@ watching
 
--- A server whose memory is full can still be read; the hint is then lost.
-if ARGV[2] ~= '' then
-    redis.pcall('SADD', watching, ARGV[2])
-    redis.pcall('PEXPIRE', watching, DAY_MS)
-end
+leave(ARGV[2])
 local e, problem = read()
 if problem then return problem end
 return {nonce, now(), is_present(e) and redis.call('GET', name) or ''}

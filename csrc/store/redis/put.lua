@@ -3,6 +3,7 @@
 -- KEYS   1 the entry
 -- ARGV   1 to 7 as in write.part.lua   8 format   9 how long a claim is leased, 0: it is no claim
 --        10 how long the entry is kept, 0: for ever   11 "k" if that stays as it is   12 value
+--        13 when it is refused: the channel to be told of the next change, or ""
 -- Gives  nonce, 1, version, attempt
 
 --@ time
@@ -20,7 +21,10 @@ if present and token ~= NOBODY and e.token == token
     return {nonce, 1, e.version, e.attempt}
 end
 local why = judge(e)
-if why then return refuse(e, why) end
+if why then
+    leave(ARGV[13])
+    return refuse(e, why)
+end
 
 local leased, ttl = tonumber(ARGV[9]), tonumber(ARGV[10])
 local new = {version = next_version(e), attempt = 1, state = leased > 0 and 'c' or 'p',
