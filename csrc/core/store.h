@@ -34,10 +34,10 @@
  *        not look at.) Needs HF_CAP_HAND_OVER. Result: `fence`, one number above all that any of
  *        the keys has had (design section 5, rule 4). Refused HF_REFUSED_HELD: `left_ms` is the
  *        time until the first of those in the way lapses (intent marks count), or less where nobody
- *        would tell of a release; `*holder` one of them, if asked for. With HF_OP_WAIT a store whose
- *        instances are others' too may note, for those `left_ms`, that this instance waits for the
- *        keys, until it is admitted to them; `awaited` of an admitted take tells whether another
- *        instance's note is on one of its keys. That is a hint, for fairness alone.
+ *        would tell of a release; `*holder` one of them, if asked for. With HF_OP_WAIT a store
+ *        whose instances are others' too may note, for those `left_ms`, that this instance waits
+ *        for the keys, until it is admitted to them; `awaited` of an admitted take tells whether
+ *        another instance's note is on one of its keys. That is a hint, for fairness alone.
  *  keep  Sets the time left of all keys to `ttl_ms`, if all are still held by `token` and live,
  *        else HF_REFUSED_OWNER and nothing changes. With space HF_RECORDS: the claim's lease of
  *        the one key.
