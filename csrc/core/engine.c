@@ -1,6 +1,7 @@
 #include "core/engine.h"
 
 #include "util/alloc.h"
+#include "util/random.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -139,6 +140,18 @@ void hf__engine_warn(hf_engine *engine, hf_client *client, const hf_error *error
 }
 
 /* ---------------------------------------------------------------- leases */
+
+bool hf__engine_token(hf_engine *engine, hf_token *token) {
+    const uint32_t room = sizeof engine->spare / sizeof engine->spare[0];
+    do {
+        if (engine->n_spare == 0) {
+            if (!hf__random(engine->spare, sizeof engine->spare)) return false;
+            engine->n_spare = room;
+        }
+        *token = engine->spare[--engine->n_spare];
+    } while (hf__token_is_zero(token)); /* zero means none */
+    return true;
+}
 
 hf_code hf__engine_need_keeper(hf_engine *engine, hf_error *error) {
     if (engine->keeper != NULL) return HF_OK;

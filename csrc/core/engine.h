@@ -20,7 +20,9 @@ struct hf_engine {
     hf__mailbox mailbox; /* from the keeper */
     hf__keeper *keeper;  /* NULL until needed */
     _Atomic bool renewals;
-    uint32_t pending; /* what keeps the loop alive */
+    uint32_t pending;   /* what keeps the loop alive */
+    hf_token spare[32]; /* random, for the next that are wanted: one system call for all of them */
+    uint32_t n_spare;
 
     hf__node clients; /* of hf__member */
     bool closing;
@@ -45,6 +47,9 @@ void hf__engine_add(hf_engine *engine, hf__member *member);
 /* Begins the end of the engine, when it is closing and this was the last; it is freed in a later
  * turn. */
 void hf__engine_remove(hf_engine *engine, hf__member *member);
+
+/* As hf_token_random, for what takes many. */
+bool hf__engine_token(hf_engine *engine, hf_token *token);
 
 /* Starts the keeper if it is not there. */
 hf_code hf__engine_need_keeper(hf_engine *engine, hf_error *error);

@@ -60,7 +60,8 @@ static void on_done(hf__request *request) {
 hf_code hf_submit(hf_client *client, hf_op *op, hf_error *error) {
     if (hf__client_accepts(client, error) != HF_OK || check(client, op, error) != HF_OK)
         return error->code;
-    if (op->verb == HF_PUT && hf__token_is_zero(&op->token) && !hf_token_random(&op->token))
+    if (op->verb == HF_PUT && hf__token_is_zero(&op->token) &&
+        !hf__engine_token(client->engine, &op->token))
         return hf__error_set(error, HF_EIO, 0, "the system has no randomness to give");
     hf__request *request = hf__alloc(&client->engine->allocator, sizeof(*request));
     if (request == NULL) return hf__error_set(error, HF_ENOMEM, 0, NULL);

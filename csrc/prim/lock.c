@@ -194,7 +194,9 @@ static void fill_take(hf_lock *lock, hf__attempt *attempt) {
 /* A take with a new token, but for the first time. NULL, and `code` says why. */
 static hf__attempt *new_take(hf_lock *lock, hf_code *code) {
     *code = HF_EIO;
-    if (lock->wait->rounds > 0 && !hf_token_random(&lock->lease.token)) return NULL;
+    if (lock->wait->rounds > 0 &&
+        !hf__engine_token(hf__lock_client(lock)->engine, &lock->lease.token))
+        return NULL;
     *code = HF_ENOMEM;
     hf__attempt *attempt = hf__attempt_new(lock, HF_TAKE, on_take);
     if (attempt != NULL) fill_take(lock, attempt);
@@ -502,7 +504,7 @@ static hf_lock *lock_make(hf_client *client, const hf_lock_options *o, hf_error 
         return NULL;
     }
     fill(lock, client, o);
-    bool random = hf_token_random(&lock->lease.token);
+    bool random = hf__engine_token(client->engine, &lock->lease.token);
     if (random && hf__queues_join(lock)) return lock;
     if (random)
         hf__error_set(error, HF_ENOMEM, 0, NULL);

@@ -472,7 +472,7 @@ hf_code hf_once_begin(hf_client *client, const hf_once_options *options,
     fill(run, client, options);
     hf__buffer_init(&run->bytes, &run->allocator);
     write_record(run, false, (hf_slice){NULL, 0});
-    if (run->bytes.failed || !hf_token_random(&run->lease.token)) {
+    if (run->bytes.failed || !hf__engine_token(client->engine, &run->lease.token)) {
         bool failed = run->bytes.failed;
         run_free(run);
         return hf__error_set(error, failed ? HF_ENOMEM : HF_EIO, 0,
