@@ -1,7 +1,8 @@
 'use strict';
 
-// Writes the scripts that run inside Redis, csrc/store/redis/*.lua, into csrc/store/redis-scripts.c,
-// so that the library carries them. The result is committed: building needs nothing but a compiler.
+// Writes the scripts that run inside Redis, csrc/store/redis/*.lua, into redis-scripts.c beside
+// that folder, so that the library carries them. The result is committed: a build then needs
+// nothing but a compiler.
 //
 //   node script/embed-lua.js           writes it
 //   node script/embed-lua.js --check   fails if what is there is not what it would write
@@ -55,7 +56,7 @@ const text = generate();
 if (process.argv[2] !== '--check') {
   fs.writeFileSync(target, text);
 } else if (!fs.existsSync(target) || fs.readFileSync(target, 'utf8') !== text) {
-  console.error('csrc/store/redis-scripts.c is not what csrc/store/redis/*.lua say: ' +
-    'run node script/embed-lua.js');
+  console.error('csrc/store/redis-scripts.c is not what csrc/store/redis/*.lua say: run');
+  console.error('node script/embed-lua.js');
   process.exit(1);
 }
