@@ -230,7 +230,7 @@ static bool has_landed(hf__redis_task *task, const hf__reply *reply, bool *sensi
         return false;
     }
     if (reply->items[1].integer == 1) return true;
-    *sensible = reply->items[1].integer == -1;
+    *sensible = reply->items[1].integer == -1 && reply->n_items == 2;
     hf__error_set(&op->error, HF_EIO, 0,
                   "the versions of \"%.*s\" have reached 2^53: the clock of Redis at %s is wrong",
                   hf__shown(op->keys[0]), op->keys[0].data, task->server->name);
@@ -282,14 +282,6 @@ static bool answer_add(hf__redis_task *task, const hf__reply *reply) {
     return true;
 }
 
-/* nonce, whether it is the owner's. */
-static bool answer_renew(hf__redis_task *task, const hf__reply *reply) {
-    if (!hf__redis_has_shape(reply, 2, 0)) return false;
-    task->op->applied = reply->items[1].integer == 1;
-    if (!task->op->applied) hf__redis_refuse(task->op, HF_REFUSED_OWNER);
-    return true;
-}
-
 /* ---------------------------------------------------------------- the five */
 
 typedef struct verb {
@@ -332,5 +324,5 @@ bool hf__redis_add(hf__redis_instance *s, hf_op *op) {
 }
 
 bool hf__redis_renew(hf__redis_instance *s, hf_op *op) {
-    return begin_verb(s, op, &(verb){encode_renew, answer_renew, HF__LUA_renew});
+    return begin_verb(s, op, &(verb){encode_renew, hf__redis_answer_owner, HF__LUA_renew});
 }

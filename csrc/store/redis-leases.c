@@ -235,6 +235,7 @@ static bool answer_take(hf__redis_task *task, const hf__reply *reply) {
     hf_op *op = task->op;
 
     if (reply->n_items < 2 || item[1].type != HF__REPLY_INTEGER) return false;
+    if (item[1].integer < 0 && reply->n_items > 2) return false;
     switch (item[1].integer) {
     case 1:
         if (!hf__redis_has_shape(reply, 4, 0) || item[2].integer < 0 ||
@@ -259,11 +260,11 @@ static bool answer_take(hf__redis_task *task, const hf__reply *reply) {
 }
 
 /* Of keep and drop: whether the token held all. */
-static bool answer_owner(hf__redis_task *task, const hf__reply *reply) {
+bool hf__redis_answer_owner(hf__redis_task *task, const hf__reply *reply) {
     if (!hf__redis_has_shape(reply, 2, 0)) return false;
     task->op->applied = reply->items[1].integer == 1;
     if (!task->op->applied) hf__redis_refuse(task->op, HF_REFUSED_OWNER);
-    return true;
+    return task->op->applied || reply->items[1].integer == 0;
 }
 
 /* ---------------------------------------------------------------- the three */
@@ -293,7 +294,7 @@ bool hf__redis_keep(hf__redis_instance *s, hf_op *op) {
     if (task == NULL) return false;
     task->call.encode = encode_keep;
     task->call.timeout_ms = hf__redis_keep_timeout(op->ttl_ms);
-    task->answer = answer_owner;
+    task->answer = hf__redis_answer_owner;
     hf__redis_send_task(task, HF__LUA_keep, op->keys[0]);
     return true;
 }
@@ -304,7 +305,7 @@ bool hf__redis_drop(hf__redis_instance *s, hf_op *op) {
     assert(op->n_keys >= 1 && op->n_keys <= HF_KEYS_MAX);
     if (task == NULL) return false;
     task->call.encode = encode_drop;
-    task->answer = answer_owner;
+    task->answer = hf__redis_answer_owner;
     hf__redis_send_task(task, HF__LUA_drop, op->keys[0]);
     return true;
 }

@@ -271,18 +271,16 @@ static void walk_on(hf__redis_listing *l);
 
 /* All that were asked for have answered. */
 static void end_round(hf__redis_listing *l) {
-    hf_op *op = l->op;
+    bool is_over = l->error.code != HF_OK || lay_out(l->op);
 
-    if (l->error.code != HF_OK || lay_out(op)) {
-        end(l);
-    } else if (l->at < l->found.n) {
-        if (!ask_holders(l)) end(l);
-    } else if (l->found.is_cut && op->n_rows == 0) {
+    if (!is_over && l->at < l->found.n) {
+        if (ask_holders(l)) return;
+    } else if (!is_over && l->found.is_cut && l->op->n_rows == 0) {
         /* None that was collected is held any more; others, after them, may be. */
         walk_on(l);
-    } else {
-        end(l);
+        return;
     }
+    end(l);
 }
 
 static void on_holders(hf__redis_task *task, const hf__reply *reply, const hf_error *error) {
@@ -392,11 +390,9 @@ static void on_step(hf__redis_task *task, const hf__reply *reply, const hf_error
     }
     hf__redis_task_free(task);
     if (l->error.code == HF_OK && strcmp(l->cursor, "0") == 0) l->server++;
-    if (l->error.code != HF_OK)
-        end(l);
-    else if (l->server > hf__redis_servers(l->store->redis))
+    if (l->error.code == HF_OK && l->server > hf__redis_servers(l->store->redis))
         end_walk(l);
-    else if (!step(l))
+    else if (l->error.code != HF_OK || !step(l))
         end(l);
 }
 

@@ -111,6 +111,8 @@ bool hf__redis_drop(hf__redis_instance *s, hf_op *op);
 /* How long the answer to a renewal is waited for, so that a connection that has died in silence
  * leaves time for another. */
 uint32_t hf__redis_keep_timeout(uint64_t ttl_ms);
+/* What answers an op of an owner: nonce, and whether it is the owner still. */
+bool hf__redis_answer_owner(hf__redis_task *task, const hf__reply *reply);
 /* Reads a token's 32 digits. */
 bool hf__redis_read_token(hf_slice text, hf_token *token);
 /* Reads a state, or the details of one who shares, into `holder`; of a stranger the token is empty.

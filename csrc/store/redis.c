@@ -27,9 +27,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#define FREE_MAX 256     /* tasks that are kept for later ones */
-#define REPLICAS_MAX 16  /* a setting of more is a mistake */
-#define REPLICAS_MS 1000 /* how long a take waits for them at most */
+#define FREE_MAX 256         /* tasks that are kept for later ones */
+#define REPLICAS_MAX 16      /* a setting of more is a mistake */
+#define REPLICAS_LEAST_MS 50 /* how long a take waits for them: a quarter of its lease, in bounds */
+#define REPLICAS_MOST_MS 1000
 
 static const char *const lua[] = {
 #define X(name) hf__redis_lua_##name,
@@ -112,8 +113,8 @@ static hf_code init(hf_store *store, hf_error *error) {
     if (!hf_token_random(&id))
         return hf__error_set(error, HF_EIO, 0, "the system has no randomness to give");
     name_channel(s, &id);
-    for (uint8_t i = 0; i < HF__LUA_COUNT; i++)
-        hf__redis_script_init(&s->scripts[i], i, lua[i]);
+    for (size_t i = 0; i < HF__LUA_COUNT; i++)
+        hf__redis_script_init(&s->scripts[i], (uint8_t)i, lua[i]);
     hf__list_init(&s->tasks);
     hf__list_init(&s->free_tasks);
     hf__redis_watch_init(s);
@@ -236,6 +237,13 @@ void hf__redis_begin(hf__redis_task *task, const hf__redis_server *server, hf__b
     hf__redis_script_begin(&task->call, out, n_keys, n_args);
 }
 
+static uint64_t replicas_ms(const hf_op *op) {
+    uint64_t ms = op->ttl_ms / 4;
+
+    if (ms < REPLICAS_LEAST_MS) return REPLICAS_LEAST_MS;
+    return ms < REPLICAS_MOST_MS ? ms : REPLICAS_MOST_MS;
+}
+
 /* A take that too few replicas have heard of is not one: the core undoes it. */
 static void judge_replicas(const hf__redis_task *task) {
     hf_op *op = task->op;
@@ -243,10 +251,10 @@ static void judge_replicas(const hf__redis_task *task) {
     if (!op->applied || task->confirmed) return;
     op->applied = false;
     hf__error_set(&op->error, HF_EUNAVAIL, HF_RETRYABLE | HF_OUTCOME_UNKNOWN,
-                  "fewer than %u of Redis' replicas confirmed in %d ms that \"%.*s\" was locked: "
+                  "fewer than %u of Redis' replicas confirmed in %u ms that \"%.*s\" was locked: "
                   "see INFO replication, or ask for fewer with waitReplicas",
-                  (unsigned)task->store->wait_replicas, REPLICAS_MS, hf__shown(op->keys[0]),
-                  op->keys[0].data);
+                  (unsigned)task->store->wait_replicas, (unsigned)replicas_ms(op),
+                  hf__shown(op->keys[0]), op->keys[0].data);
 }
 
 static void end_part(hf__redis_task *task) {
@@ -274,6 +282,7 @@ static void on_done(hf__redis_call *call, const hf__reply *reply, const hf_error
         if (!is_write(op)) op->error.flags &= ~HF_OUTCOME_UNKNOWN;
     } else if (!task->answer(task, reply)) {
         hf__redis_nonsense(task, &op->error);
+        op->refused = HF_NOT_REFUSED;
     }
     end_part(task);
 }
@@ -298,7 +307,7 @@ static hf_code encode_wait(hf__redis_call *call, const hf__redis_server *server,
     hf__resp_begin(out, 3);
     hf__resp_text(out, "WAIT");
     hf__resp_int(out, (int64_t)task->store->wait_replicas);
-    hf__resp_int(out, REPLICAS_MS);
+    hf__resp_int(out, (int64_t)replicas_ms(task->op));
     return HF_OK;
 }
 

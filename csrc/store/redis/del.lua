@@ -17,6 +17,7 @@ if why then return refuse(e, why) end
 
 -- A tombstone keeps the fence; and the version, where the clock has been set back behind it.
 if lock ~= '' or remembers(e) or e.version >= now_us() then
+    write_though_full()
     write(e, {version = e.version, attempt = 0, state = 't', format = '0', token = NOBODY,
         lease = 0, kept = now()}, '')
 else

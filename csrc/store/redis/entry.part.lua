@@ -39,3 +39,9 @@ end
 local function lock_of(e)
     return redis.call('GETRANGE', name, HEAD, HEAD + e.lock_len - 1)
 end
+
+-- A server whose memory is full refuses what may need some, but not behind a write that frees it,
+-- or would.
+local function write_though_full()
+    redis.call('DEL', name .. '-')
+end

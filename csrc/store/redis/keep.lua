@@ -1,4 +1,6 @@
--- Sets the time left of all keys, if the token still holds them all; else changes nothing.
+-- Sets the time left of all keys, if the token still holds them all; else changes nothing. A server
+-- whose memory is full refuses some writes, if they come first: what comes first here is none of
+-- those.
 --
 -- KEYS   the lease and the state of each key, in turn
 -- ARGV   1 nonce   2 token   3 how long the lease lasts, less one   4 how long the state does
@@ -26,8 +28,8 @@ for _, key in ipairs(keys) do
 end
 local ttl = ARGV[3] + 1
 for _, key in ipairs(keys) do
+    call('PEXPIRE', key.lease, ARGV[3])
     if key.held == token then
-        call('PEXPIRE', key.lease, ARGV[3])
         call('PEXPIRE', key.state, ARGV[4])
     else
         call('ZADD', key.base .. 'z', now() + ttl, token)

@@ -14,8 +14,6 @@ if problem then return problem end
 if not is_present(e) or e.state ~= 'c' or e.lease <= now() or e.token ~= ARGV[2] then
     return {nonce, 0}
 end
--- A claim must stay alive on a server whose memory is full. That refuses SETRANGE as the first
--- write of a script, but not after one that frees memory, or would.
-redis.call('DEL', name .. '-')
+write_though_full()
 redis.call('SETRANGE', name, LEASE_AT, string.format('%016.0f', now() + ARGV[3]))
 return {nonce, 1}

@@ -68,7 +68,7 @@ local told                  -- one in the way
 local function is_in_the_way(ms, holder, text, is_mark)
     if ms and (not left or ms < left) then left = ms end
     if not told or (told.is_mark and not is_mark) then
-        told = {holder = holder, left = ms or 0, text = text, is_mark = is_mark}
+        told = {holder = holder, left = ms or -1, text = text, is_mark = is_mark}
     end
 end
 
