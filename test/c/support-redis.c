@@ -22,6 +22,7 @@ enum { STARTS_MAX = 5, PATIENCE_MS = 10000 };
 
 static struct {
     pid_t pid; /* 0: it does not run */
+    pid_t replica;
     uint16_t port;
     int fd; /* our own connection */
     FILE *in;
@@ -38,25 +39,34 @@ static void give_up(const char *what) {
 
 /* ---------------------------------------------------------------- life */
 
+static void end_process(pid_t *pid) {
+    if (*pid > 0) {
+        kill(*pid, SIGKILL);
+        waitpid(*pid, NULL, 0);
+    }
+    *pid = 0;
+}
+
 static void stop(void) {
     if (server.in != NULL) fclose(server.in);
     server.in = NULL;
-    if (server.pid > 0) {
-        kill(server.pid, SIGKILL);
-        waitpid(server.pid, NULL, 0);
-    }
-    server.pid = 0;
+    end_process(&server.pid);
+}
+
+static void remove_file(const char *name) {
+    char path[128];
+
+    snprintf(path, sizeof path, "%s/%s", server.folder, name);
+    (void)unlink(path);
 }
 
 static void clean_up(void) {
-    char path[128];
-
     stop();
+    end_process(&server.replica);
     free(server.answer);
-    snprintf(path, sizeof path, "%s/clock", server.folder);
-    (void)unlink(path);
-    snprintf(path, sizeof path, "%s/log", server.folder);
-    (void)unlink(path);
+    remove_file("clock");
+    remove_file("log");
+    remove_file("dump.rdb");
     (void)rmdir(server.folder);
 }
 
@@ -110,7 +120,13 @@ static uint16_t free_port(void) {
     return ntohs(address.sin_port);
 }
 
-static void become_server(const char *program) {
+static const char *program(void) {
+    const char *given = getenv("HF_REDIS_SERVER");
+    return given != NULL ? given : "redis-server";
+}
+
+/* `master`: what it is a replica of; NULL: of nothing. */
+static void become_server(int port_number, const char *master) {
     char preload[512];
     char port[8];
     char log[128];
@@ -118,10 +134,11 @@ static void become_server(const char *program) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     find_preload(preload, sizeof preload);
     setenv("LD_PRELOAD", preload, 1);
-    snprintf(port, sizeof port, "%d", server.port);
+    snprintf(port, sizeof port, "%d", port_number);
     snprintf(log, sizeof log, "%s/log", server.folder);
-    execlp(program, program, "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir",
-           server.folder, "--logfile", log, "--daemonize", "no", (char *)NULL);
+    execlp(program(), program(), "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir",
+           server.folder, "--logfile", log, "--repl-diskless-sync-delay", "0",
+           master == NULL ? (char *)NULL : "--replicaof", master, (char *)NULL);
     _exit(errno == ENOENT ? 127 : 126);
 }
 
@@ -141,13 +158,13 @@ static bool connect_to(void) {
 }
 
 /* False: it has ended again, since another has taken the port. */
-static bool start(const char *program) {
+static bool start(void) {
     const struct timespec pause = {0, 5000000};
     int status;
 
     server.pid = fork();
     if (server.pid < 0) give_up("fork");
-    if (server.pid == 0) become_server(program);
+    if (server.pid == 0) become_server(server.port, NULL);
     for (int i = 0; i < PATIENCE_MS / 5; i++) {
         if (waitpid(server.pid, &status, WNOHANG) == server.pid) {
             server.pid = 0;
@@ -163,12 +180,10 @@ static bool start(const char *program) {
 }
 
 static void start_anywhere(void) {
-    const char *program = getenv("HF_REDIS_SERVER");
-
     make_folder();
     for (int i = 0; i < STARTS_MAX; i++) {
         server.port = free_port();
-        if (start(program != NULL ? program : "redis-server")) return;
+        if (start()) return;
     }
     FAIL("no server could be started: see %s/log", server.folder);
     exit(1);
@@ -184,13 +199,38 @@ void redis_fresh(char *url, size_t size) {
     CHECK_STR(redis_do("FLUSHALL"), "OK");
 }
 
-void redis_restart(void) {
-    const char *program = getenv("HF_REDIS_SERVER");
-
+void redis_restart(bool with_data) {
+    if (with_data)
+        CHECK_REDIS("SAVE", "OK");
+    else
+        remove_file("dump.rdb");
     stop();
-    if (start(program != NULL ? program : "redis-server")) return;
+    if (start()) return;
     FAIL("the server does not start again");
     exit(1);
+}
+
+void redis_freeze(bool frozen) {
+    kill(server.pid, frozen ? SIGSTOP : SIGCONT);
+}
+
+void redis_replica(bool on) {
+    const struct timespec pause = {0, 10000000};
+    int port = free_port();
+    char master[32];
+
+    end_process(&server.replica);
+    if (!on) return;
+    redis_set_clock(0);
+    snprintf(master, sizeof master, "127.0.0.1 %d", server.port);
+    server.replica = fork();
+    if (server.replica < 0) give_up("fork");
+    if (server.replica == 0) become_server(port, master);
+    for (int i = 0; i < PATIENCE_MS / 10; i++) {
+        if (strstr(redis_do("INFO replication"), "state=online") != NULL) return;
+        nanosleep(&pause, NULL);
+    }
+    FAIL("the replica does not follow");
 }
 
 void redis_set_clock(uint64_t real_us) {
@@ -280,4 +320,13 @@ const char *redis_do(const char *text) {
         text += strspn(text, " ");
     }
     return redis_command(words, n);
+}
+
+long redis_count(const char *command) {
+    char line[64];
+    const char *at = redis_do("INFO commandstats");
+
+    snprintf(line, sizeof line, "cmdstat_%s:calls=", command);
+    at = strstr(at, line);
+    return at == NULL ? 0 : strtol(at + strlen(line), NULL, 10);
 }

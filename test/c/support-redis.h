@@ -16,8 +16,12 @@
 uint16_t redis_port(void);
 /* Writes "redis://127.0.0.1:PORT", of a server that is empty. */
 void redis_fresh(char *url, size_t size);
-/* Ends it with SIGKILL and starts another on the same port, without its data. */
-void redis_restart(void);
+/* Ends it with SIGKILL and starts another on the same port: with its data, or without. */
+void redis_restart(bool with_data);
+/* Stops it where it stands (SIGSTOP), or lets it go on. */
+void redis_freeze(bool frozen);
+/* Starts a replica of it, and waits until it follows; or ends it. The clock is the system's. */
+void redis_replica(bool on);
 /* From now on the server's clock stands at this instant; 0: it is the system's again. */
 void redis_set_clock(uint64_t real_us);
 
@@ -26,7 +30,8 @@ void redis_set_clock(uint64_t real_us);
 const char *redis_do(const char *words);
 /* The same, of words with anything in them. */
 const char *redis_command(const hf_slice *words, size_t n);
-/* What a program answers: redis_do(...) is this text? */
 #define CHECK_REDIS(words, expected) CHECK_STR(redis_do(words), expected)
+/* How often a command was carried out since CONFIG RESETSTAT, in scripts or not. */
+long redis_count(const char *command);
 
 #endif

@@ -128,6 +128,13 @@ static void leave(void *data) {
     r->brackets++;
 }
 
+static void warn(void *data, const hf_error *error) {
+    rig *r = data;
+
+    r->warnings++;
+    r->warning = *error;
+}
+
 static void nothing(uv_async_t *handle) {
     (void)handle;
 }
@@ -166,6 +173,8 @@ void rig_open_idle(rig *r, world *w, bool blocking) {
         .url = &w->url,
         .shared = &w->shared,
         .blocking = blocking,
+        .warn = warn,
+        .warn_data = r,
     };
     r->slot = calloc(1, sizeof *r->slot);
     do {

@@ -78,8 +78,10 @@ typedef struct rig {
     uv_loop_t loop;
     uv_async_t alive; /* keeps the loop from ending, and is the one handle that a test may send */
     hf__scope scope;
-    int entered;  /* brackets open */
-    int brackets; /* brackets closed */
+    int entered;      /* brackets open */
+    int brackets;     /* brackets closed */
+    int warnings;     /* that an operator was given */
+    hf_error warning; /* the last one */
     hf__store_env env;
     hf_store *store;
     struct slot *slot; /* of ASK */
