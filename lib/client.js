@@ -9,9 +9,9 @@ const telemetry = require('./telemetry');
 const { duration } = require('./duration');
 const { closedError, fromNative } = require('./errors');
 const { settingFailure } = require('./store-options');
-const { checkOptions } = require('./validate');
+const { checkOptions, typeName } = require('./validate');
 
-const { EVENT_WARNING, EVENT_RENEWED, RECORD_FAILED } = binding.constants;
+const { EVENT_WARNING, EVENT_RENEWED, EVENT_PASSWORD, RECORD_FAILED } = binding.constants;
 
 const CLOSE_OPTIONS = new Set(['timeout']);
 const CLOSE_TIMEOUT_MS = 5000;
@@ -67,6 +67,27 @@ function openFailure(url, settings, failure) {
   });
 }
 
+// What a function that failed has to say, in a line of a message.
+function failureText(error) {
+  try {
+    return String(error?.message ?? error).replace(/[\p{Cc}\s]+/gu, ' ').toWellFormed().slice(0, 300);
+  } catch {
+    return 'it threw something that has no text';
+  }
+}
+
+/** Asks the user's function, and tells the core: what it gave, or why it gave nothing. */
+async function answerPassword(password, question) {
+  try {
+    const given = await password();
+    if (typeof given !== 'string') throw new TypeError(`it gave ${typeName(given)}, not a string`);
+    if (!given.isWellFormed()) throw new RangeError('it gave a string with lone surrogates');
+    binding.givePassword(question, given, undefined);
+  } catch (error) {
+    binding.givePassword(question, undefined, failureText(error));
+  }
+}
+
 const clients = new Set();
 
 function onGeneral(event, result) {
@@ -76,6 +97,8 @@ function onGeneral(event, result) {
 }
 
 class Client {
+  #password;
+
   /**
    * @param {string} url of the store
    * @param {object} options
@@ -83,16 +106,19 @@ class Client {
    * @param {number} options.handoffTime in milliseconds
    * @param {(string | Uint8Array)[]} options.settings the store's: names and values in turn. They
    *   may be secret, and are not kept here.
+   * @param {(() => string | Promise<string>) | undefined} options.password gives the password
    * @param {import('node:events').EventEmitter} emitter who hears of problems
    */
-  constructor(url, { handoffs, handoffTime, settings }, emitter) {
+  constructor(url, { handoffs, handoffTime, settings, password }, emitter) {
     this.emitter = emitter;
     // Those that are not over: close() stops them.
     this.leaders = new Set();
     this.closing = null;
     this.closed = false;
     this.slot = slots.take(this);
-    const failure = binding.openClient(this.slot, url, handoffs, handoffTime, settings);
+    this.#password = password;
+    const failure = binding.openClient(
+      this.slot, url, handoffs, handoffTime, settings, password !== undefined);
     if (failure !== null) {
       slots.give(this.slot);
       throw openFailure(url, settings, failure);
@@ -111,6 +137,8 @@ class Client {
       telemetry.warn(this.emitter, fromNative(result.extra));
     } else if (event === EVENT_RENEWED) {
       renewals.publish(result);
+    } else if (event === EVENT_PASSWORD) {
+      answerPassword(this.#password, result.first);
     }
   }
 

@@ -13,7 +13,7 @@ const { startLeader, stopLeaders } = require('./leader');
 const { inspectLock, listLocks } = require('./listing');
 const { acquireLock, lockPlan, lossOf, releaseQuietly } = require('./lock');
 const { IDEMPOTENT_OPTIONS, forgetRecord, oncePlan, readRecord, runOnce } = require('./once');
-const { STORE_OPTIONS, storeSettings } = require('./store-options');
+const { STORE_OPTIONS, storePlan } = require('./store-options');
 const {
   checkFunction, checkInteger, checkOptions, isPromise, typeName,
 } = require('./validate');
@@ -46,7 +46,9 @@ function urlOf(url) {
 /** Reads the options of open(). */
 function clientPlan(options) {
   checkOptions(options, CLIENT_OPTIONS);
-  const plan = { handoffs: HANDOFFS, handoffTime: HANDOFF_TIME, settings: [] };
+  const plan = {
+    handoffs: HANDOFFS, handoffTime: HANDOFF_TIME, settings: [], password: undefined,
+  };
   if (options === undefined) return plan;
   const { handoffs, handoffTime } = options;
   if (handoffs !== undefined) {
@@ -56,7 +58,7 @@ function clientPlan(options) {
   if (handoffTime !== undefined) {
     plan.handoffTime = duration(handoffTime, 'options.handoffTime', { min: 0, infinite: true });
   }
-  plan.settings = storeSettings(options);
+  ({ settings: plan.settings, password: plan.password } = storePlan(options));
   return plan;
 }
 
@@ -99,7 +101,8 @@ class Holdfast extends EventEmitter {
    * @param {number | string} [options.commandTimeout='5s'] 10 ms to 1 h: how long a server may take
    *   to answer
    * @param {string} [options.username] by default the server's default user
-   * @param {string} [options.password]
+   * @param {string | (() => string | Promise<string>)} [options.password] a function is called when
+   *   a connection is made and its last answer is a minute old, or was refused
    * @param {number} [options.db=0] the number of the database
    * @param {string} [options.prefix='holdfast:'] how the names of all keys begin in Redis
    * @param {number} [options.waitReplicas=0] 0 to 100 replicas must have a lock before it counts

@@ -5,7 +5,7 @@
 
 const { duration } = require('./duration');
 const {
-  checkBoolean, checkInteger, checkOptions, checkPrefix, wrongType,
+  checkBoolean, checkFunction, checkInteger, checkOptions, checkPrefix, isPromise, wrongType,
 } = require('./validate');
 
 const STORE_OPTIONS = ['tls', 'connectTimeout', 'commandTimeout', 'username', 'password', 'db',
@@ -40,6 +40,12 @@ function whole(max) {
   };
 }
 
+function passwordText(value, name) {
+  if (typeof value === 'string') return text(value, name);
+  if (isPromise(value)) checkFunction(value, name);
+  throw wrongType(name, 'a string or a function that gives one', value);
+}
+
 const timeout = (value, name) => String(duration(value, name, TIMEOUT));
 
 // What makes the text of each setting, but for `tls`, which is several.
@@ -47,7 +53,7 @@ const readers = {
   connectTimeout: timeout,
   commandTimeout: timeout,
   username: text,
-  password: text,
+  password: passwordText,
   db: whole(DB_MAX),
   prefix,
   waitReplicas: whole(REPLICAS_MAX),
@@ -118,18 +124,21 @@ function tlsSettings(value, name) {
  * Reads the options of open() that are the store's.
  *
  * @param {object} options with no other names than open() has
- * @returns {(string | Buffer)[]} the settings: names and values in turn
+ * @returns {{ settings: (string | Buffer)[], password: Function | undefined }} the settings, names
+ *   and values in turn; and the function that gives the password, where there is one
  */
-function storeSettings(options) {
+function storePlan(options) {
   const settings = [];
+  let password;
   for (const option of STORE_OPTIONS) {
     const value = options[option];
     if (value === undefined) continue;
     const name = `options.${option}`;
     if (option === 'tls') settings.push(...tlsSettings(value, name));
+    else if (option === 'password' && typeof value === 'function') password = value;
     else settings.push(option, readers[option](value, name));
   }
-  return settings;
+  return { settings, password };
 }
 
 // The option that a setting came from.
@@ -155,4 +164,4 @@ function settingFailure(settings, message) {
   return named ? new RangeError(`${optionOf(word)}${message.slice(word.length)}`) : null;
 }
 
-module.exports = { STORE_OPTIONS, storeSettings, settingFailure };
+module.exports = { STORE_OPTIONS, storePlan, settingFailure };

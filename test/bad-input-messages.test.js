@@ -218,6 +218,17 @@ describe('messages', () => {
       }
     });
 
+    it('passwords', async () => {
+      await assertMessage(() => new Holdfast('memory:', { password: () => 'secret' }), 'TypeError',
+        'options.password is an option that the memory store does not have');
+      await assertMessage(
+        () => new Holdfast('memory:', { password: Promise.resolve('secret') }), 'TypeError',
+        'options.password is a Promise: pass the function itself, not the promise that calling ' +
+        'it gave');
+      await assertMessage(() => new Holdfast('memory:', { password: ['secret'] }), 'TypeError',
+        'options.password must be a string or a function that gives one; got an array');
+    });
+
     it('certificates and keys', async () => {
       const wrong = (tls) => () => new Holdfast('memory:', { tls });
       for (const option of ['ca', 'cert', 'key']) {

@@ -53,7 +53,7 @@ describe('opening', () => {
       assert.throws(() => new Holdfast(url), RangeError, url);
       await assert.rejects(open(url), RangeError);
     }
-    for (const url of ['redis://localhost', 'postgres://localhost/db', 'mysql://x']) {
+    for (const url of ['postgres://localhost/db', 'mysql://x']) {
       assert.throws(() => new Holdfast(url), { code: 'HF_ENOTSUP', name: 'HoldfastError' });
     }
     assert.throws(() => new Holdfast(['redis://a', 'redis://b']), { code: 'HF_ENOTSUP' });

@@ -45,8 +45,13 @@ export interface RedisOptions {
   commandTimeout?: Duration | undefined;
   /** Of an ACL user. Default: the server's default user. */
   username?: string | undefined;
-  /** Default: none. */
-  password?: string | undefined;
+  /**
+   * A function is for a password that changes, such as a token of a cloud. It is called when a
+   * connection is made and its last answer is a minute old, or was refused by the server, and may
+   * take its time within `connectTimeout`. Where it fails, so does what needs the connection
+   * (`HF_ECALLBACK`). Default: none.
+   */
+  password?: string | (() => string | Promise<string>) | undefined;
   /** The number of the database: 0 to 65,535; on a Cluster 0. Default 0. */
   db?: number | undefined;
   /**

@@ -2,6 +2,8 @@
 
 #include "binding/convert.h"
 
+#include <string.h>
+
 namespace holdfast {
 
 namespace {
@@ -38,9 +40,37 @@ napi_value Renewals(napi_env env, napi_callback_info info) {
     return nullptr;
 }
 
-// openClient(slot, url, handoffs, handoffTime, [name, value, ...]) -> null | error
+// JavaScript is to call the client's function; givePassword() has what it gives.
+void OnPassword(void *data, hf_password *question) {
+    auto *handle = static_cast<ClientHandle *>(data);
+    Environment *environment = handle->env;
+    if (!environment->Hears(handle)) {
+        hf_password_give(question, {nullptr, 0}, "the environment has ended");
+        return;
+    }
+    Record &record = environment->Push(handle, kPassword);
+    record.first = environment->KeepQuestion(question);
+    environment->Settle();
+}
+
+// givePassword(number, password, failure): one of the two is a string, the other undefined
+napi_value GivePassword(napi_env env, napi_callback_info info) {
+    const Arguments<3> args(env, info);
+    hf_password *question = args.environment()->TakeQuestion(args.Uint(0));
+    if (question == nullptr) return nullptr;
+    std::string password = Bytes(env, args[1]);
+    const std::string failure = Bytes(env, args[2]);
+    napi_valuetype type = napi_undefined;
+    napi_typeof(env, args[2], &type);
+    hf_password_give(question, Slice(password), type == napi_string ? failure.c_str() : nullptr);
+    explicit_bzero(password.data(), password.size());
+    return nullptr;
+}
+
+// openClient(slot, url, handoffs, handoffTime, [name, value, ...], asks) -> null | error
+// `asks`: there is a function that gives the password.
 napi_value OpenClient(napi_env env, napi_callback_info info) {
-    const Arguments<5> args(env, info);
+    const Arguments<6> args(env, info);
     Environment *environment = args.environment();
     hf_error error{};
     if (!environment->Open(&error)) return ErrorValue(env, error);
@@ -52,6 +82,10 @@ napi_value OpenClient(napi_env env, napi_callback_info info) {
     options.handoff_ms = args.Duration(3);
     options.settings = settings.data();
     options.n_settings = settings.size();
+    bool asks = false;
+    napi_get_value_bool(env, args[5], &asks);
+    if (asks) options.password = OnPassword;
+    options.password_data = handle;
     const hf_code code =
         hf_client_open(environment->engine(), Slice(url), &options, &handle->client, &error);
     if (code == HF_OK) {
@@ -150,6 +184,7 @@ const Constant kConstants[] = {
     {"EVENT_CLOSED", kClosed},
     {"EVENT_WARNING", kWarning},
     {"EVENT_RENEWED", kRenewed},
+    {"EVENT_PASSWORD", kPassword},
     {"RECORD_FAILED", kFailed},
     {"RECORD_YES", kYes},
     {"RECORD_HELD_HERE", kHeldHere},
@@ -223,6 +258,7 @@ void DefineClient(napi_env env, napi_value exports, Environment *environment) {
     Define(env, exports, environment, "exit", Exit);
     Define(env, exports, environment, "renewals", Renewals);
     Define(env, exports, environment, "openClient", OpenClient);
+    Define(env, exports, environment, "givePassword", GivePassword);
     Define(env, exports, environment, "connect", Connect);
     Define(env, exports, environment, "close", Close);
     Define(env, exports, environment, "info", Info);

@@ -111,6 +111,19 @@ void Environment::AttachError(Record &record, const hf_error &error) {
     Attach(record, ErrorValue(env_, error));
 }
 
+uint32_t Environment::KeepQuestion(hf_password *question) {
+    questions_[++last_question_] = question;
+    return last_question_;
+}
+
+hf_password *Environment::TakeQuestion(uint32_t number) {
+    const auto found = questions_.find(number);
+    if (found == questions_.end()) return nullptr;
+    hf_password *question = found->second;
+    questions_.erase(found);
+    return question;
+}
+
 void Environment::OpenScope() {
     if (scope_ == nullptr) napi_open_handle_scope(env_, &scope_);
 }
@@ -214,6 +227,10 @@ void Environment::OnCleanup(napi_async_cleanup_hook_handle, void *data) {
 void Environment::OnEngineClosed(void *data) {
     auto *self = static_cast<Environment *>(data);
     self->engine_ = nullptr;
+    // Nobody waits for them any more.
+    for (const auto &each : self->questions_)
+        hf_password_give(each.second, {nullptr, 0}, "");
+    self->questions_.clear();
     for (Handle *handle : self->retired_)
         delete handle;
     for (Handle *handle : self->handles_)

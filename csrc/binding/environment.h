@@ -14,6 +14,7 @@
 #define HF_BINDING_ENVIRONMENT_H
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -39,6 +40,7 @@ enum Event : int32_t {
     kClosed,
     kWarning,
     kRenewed,
+    kPassword,
 };
 
 // Flags of a record, beside those that an event defines for itself.
@@ -147,6 +149,10 @@ public:
     // Adds a value to the record, made within a handle scope that lasts until it is delivered.
     void Attach(Record &record, napi_value value);
     void AttachError(Record &record, const hf_error &error);
+    // Keeps a question for a password until JavaScript answers it; the number by which it does.
+    uint32_t KeepQuestion(hf_password *question);
+    // The question of that number, which is gone from here; null if there is none.
+    hf_password *TakeQuestion(uint32_t number);
     // Opens the handle scope in which values for `Attach` are made.
     void OpenScope();
     // Delivers at once when the callback was not part of a series.
@@ -180,6 +186,8 @@ private:
     std::vector<Record> queue_;
     std::vector<Record> batch_; // what is being delivered
     std::vector<napi_value> extras_;
+    std::map<uint32_t, hf_password *> questions_;
+    uint32_t last_question_ = 0;
 };
 
 } // namespace holdfast

@@ -97,6 +97,7 @@ static hf_store *link_store(hf__keeper *keeper, hf__link *link) {
     if (link->store != NULL) return link->store;
     hf_error error;
     link->env.loop = &keeper->loop;
+    link->env.mailbox = &keeper->mailbox;
     link->env.scope = NULL;
     link->env.blocking = true;
     link->env.warn = on_warning;

@@ -95,6 +95,7 @@
 #define HF_CORE_STORE_H
 
 #include "core/error.h"
+#include "core/mailbox.h"
 #include "core/op.h"
 #include "core/settings.h"
 #include "util/list.h"
@@ -107,6 +108,7 @@
 #define HF__TOMBSTONE_MS UINT64_C(86400000) /* how long a gone entry's fence is remembered */
 
 typedef struct hf_store hf_store;
+typedef struct hf__credentials hf__credentials;
 typedef struct hf_store_vtable hf_store_vtable;
 
 /* What the instances of one client share (the memory store's table; anything a store may want
@@ -121,12 +123,14 @@ typedef struct hf__shared {
 /* Where an instance lives. Everything outlives the instance. */
 typedef struct hf__store_env {
     uv_loop_t *loop;
-    hf__scope *scope; /* NULL on the keeper's loop */
+    hf__mailbox *mailbox; /* read on that loop */
+    hf__scope *scope;     /* NULL on the keeper's loop */
     const hf_allocator *allocator;
     const hf_clock *clock;
     const hf__url *url;
     const hf__settings *settings; /* NULL: none */
     hf__shared *shared;
+    hf__credentials *credentials; /* core/credentials.h; NULL: no function gives the password */
     bool blocking; /* this thread may block: no work items, the shortest way (the keeper) */
     /* Tells the host of something an operator should know; may be NULL. Loop's thread. */
     void (*warn)(void *data, const hf_error *error);

@@ -207,6 +207,9 @@ typedef struct hf_setting {
     hf_slice value;
 } hf_setting;
 
+/* A question for the password of a store. */
+typedef struct hf_password hf_password;
+
 typedef struct hf_client_options {
     /* How locks of one key pass among the waiters of one engine while others, elsewhere, are known
      * to wait for it too: so many takes in a row, or for so long, then it is the others' turn. */
@@ -215,6 +218,11 @@ typedef struct hf_client_options {
     /* Each name once. What is also a parameter of the URL is taken from here. */
     const hf_setting *settings;
     size_t n_settings; /* 0 to HF_SETTINGS_MAX */
+    /* Gives the password in place of a setting, for one that changes; NULL: nothing does. Called
+     * when a connection is made and the last answer is a minute old, or was refused by the server.
+     * Each call is to be answered by hf_password_give, within it or later. */
+    void (*password)(void *data, hf_password *ask);
+    void *password_data;
 } hf_client_options;
 
 #define HF_HANDOFFS_MAX 1000000
@@ -229,6 +237,12 @@ typedef struct hf_client_options {
  * build), HF_ENOMEM. */
 hf_code hf_client_open(hf_engine *engine, hf_slice url, const hf_client_options *options,
                        hf_client **out, hf_error *error);
+
+/* Answers `ask`, once; it is gone then. `password` is copied. `failure` not NULL: there is none,
+ * and this, in a few words and without a secret, is why: connections that need it fail with
+ * HF_ECALLBACK. An answer is allowed, and due, also when the client or its engine has been closed
+ * meanwhile. The engine's thread. */
+void hf_password_give(hf_password *ask, hf_slice password, const char *failure);
 
 /* Connects, if that has not happened, and reports: `error` is NULL when ready. Operations need
  * not wait for this: the first of them connects. */

@@ -109,6 +109,20 @@ static hf_code unknown(const hf_store_vtable *vt, const char *what, hf_slice nam
                          vt->name, what, hf__shown(name), name.data, none ? "none" : vt->params);
 }
 
+/* A function in place of the setting: for who has the setting, and does not give it too. */
+static hf_code check_password(const hf_store_vtable *vt, const hf_client_options *options,
+                              hf_error *error) {
+    static const hf_slice name = {"password", 8};
+    if (!hf__store_takes(vt, name)) return unknown(vt, "setting", name, error);
+    for (size_t i = 0; i < options->n_settings; i++) {
+        hf_slice each = options->settings[i].name;
+        if (each.len == name.len && memcmp(each.data, name.data, name.len) == 0)
+            return hf__error_set(error, HF_EINVAL, 0,
+                                 "password is given as a setting and as a function: give one");
+    }
+    return HF_OK;
+}
+
 /* A parameter or setting that the store does not know is refused: nothing is accepted and
  * ignored. */
 static hf_code check_params(const hf_store_vtable *vt, const hf__url *url,
@@ -121,7 +135,25 @@ static hf_code check_params(const hf_store_vtable *vt, const hf__url *url,
         if (!hf__store_takes(vt, options->settings[i].name))
             return unknown(vt, "setting", options->settings[i].name, error);
     }
-    return HF_OK;
+    return options->password != NULL ? check_password(vt, options, error) : HF_OK;
+}
+
+/* What the caller gave is copied. */
+static hf_code take_options(hf_client *client, const hf_client_options *options, hf_error *error) {
+    hf_engine *engine = client->engine;
+    client->options = *options;
+    client->options.settings = NULL;
+    if (hf__settings_copy(&client->settings, options->settings, options->n_settings,
+                          &engine->allocator, error) != HF_OK)
+        return error->code;
+    if (options->password == NULL) return HF_OK;
+    return hf__credentials_new(options, &engine->allocator, &engine->clock, &engine->mailbox,
+                               &client->credentials, error);
+}
+
+static void free_options(hf_client *client) {
+    hf__settings_free(&client->settings, &client->engine->allocator);
+    hf__credentials_free(client->credentials);
 }
 
 static void release_parts(hf_client *client) {
@@ -134,7 +166,7 @@ static void release_parts(hf_client *client) {
     hf__link_fini(&client->link);
     uv_mutex_destroy(&client->shared.lock);
     hf__url_free(&client->url, allocator);
-    hf__settings_free(&client->settings, allocator);
+    free_options(client);
     hf__free(allocator, client);
 }
 
@@ -165,20 +197,13 @@ static int init_link(hf_client *client) {
                                       .clock = &engine->clock,
                                       .url = &client->url,
                                       .settings = &client->settings,
+                                      .credentials = client->credentials,
                                       .shared = &client->shared}};
     int rc = uv_mutex_init(&client->shared.lock);
     if (rc != 0) return rc;
     rc = hf__link_init(&client->link);
     if (rc != 0) uv_mutex_destroy(&client->shared.lock);
     return rc;
-}
-
-/* What the caller gave is copied. */
-static hf_code take_options(hf_client *client, const hf_client_options *options, hf_error *error) {
-    client->options = *options;
-    client->options.settings = NULL;
-    return hf__settings_copy(&client->settings, options->settings, options->n_settings,
-                             &client->engine->allocator, error);
 }
 
 static hf_client *client_alloc(hf_engine *engine, const hf_store_vtable *vt, const hf__url *url,
@@ -197,8 +222,8 @@ static hf_client *client_alloc(hf_engine *engine, const hf_store_vtable *vt, con
         int rc = init_link(client);
         if (rc == 0) return client;
         hf__error_native(error, HF_EIO, 0, rc, "no mutex could be made");
-        hf__settings_free(&client->settings, &engine->allocator);
     }
+    free_options(client);
     hf__free(&engine->allocator, client);
     return NULL;
 }
@@ -212,6 +237,7 @@ hf_code hf__client_new(hf_engine *engine, const hf_store_vtable *vt, hf__url *ur
     }
     hf__store_env env = client->link.env;
     env.loop = engine->loop;
+    env.mailbox = &engine->mailbox;
     env.scope = &engine->scope;
     env.warn = on_warning;
     env.warn_data = client;

@@ -8,6 +8,7 @@
 #ifndef HF_PRIM_CLIENT_H
 #define HF_PRIM_CLIENT_H
 
+#include "core/credentials.h"
 #include "core/engine.h"
 #include "util/map.h"
 
@@ -23,6 +24,7 @@ struct hf_client {
     hf__url url;
     hf_client_options options; /* but for its settings: */
     hf__settings settings;
+    hf__credentials *credentials; /* NULL: no function gives the password */
     hf__shared shared;
     hf__link link; /* the keeper's side */
     hf_store *store;

@@ -37,6 +37,12 @@ export async function opening() {
   } satisfies TlsOptions;
   await open('rediss://redis.test', { ...redis, tls, handoffs: 1 });
   await open('rediss://redis.test', { tls: { ca: 'PEM' }, db: undefined });
+  await open('redis://localhost', { password: () => 'secret' });
+  await open('redis://localhost', { password: async () => 'secret' });
+  // @ts-expect-error it gives a string
+  await open('redis://localhost', { password: async () => 7 });
+  // @ts-expect-error the function, not what it gave
+  await open('redis://localhost', { password: Promise.resolve('secret') });
   // @ts-expect-error a port is part of the URL
   await open('redis://localhost', { port: 6379 });
   // @ts-expect-error there is no such option
