@@ -315,8 +315,8 @@ static void explain_alert(const hf__tls *tls, int alert, hf_error *error) {
         if (tls->asked)
             hf__error_set(error, HF_EACCES, 0,
                           "\"%.64s\" asks for a certificate of the client, which it has not got: "
-                          "pass tls.cert and tls.key (it said: %s)",
-                          tls->host, text);
+                          "pass tls.cert and tls.key",
+                          tls->host);
         else
             hf__error_set(error, HF_EACCES, 0,
                           "\"%.64s\" refused the certificate of tls.cert: it said \"%s\"",
