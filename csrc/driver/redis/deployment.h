@@ -39,6 +39,7 @@ struct hf__redis {
     hf__redis_config config;
     hf__session_env session_env;
     hf__session_env sentinel_env;
+    uint64_t refused_password; /* session_env.refused_password */
     char channel[256];
     uv_idle_t idle; /* active while there is something to flush or to refuse */
     hf__node dirty; /* sessions */

@@ -269,6 +269,7 @@ hf_code hf__redis_new(const hf__store_env *env, const hf__redis_events *events, 
     }
     redis->session_env.store = &redis->env;
     redis->session_env.config = &redis->config;
+    redis->session_env.refused_password = &redis->refused_password;
     redis->session_env.events = (hf__session_events){.ready = on_ready,
                                                      .answer = on_answer,
                                                      .message = on_message,

@@ -59,6 +59,7 @@ void hf__session_close(hf__session *s) {
     if (s->socket.state != HF__SOCKET_IDLE && s->socket.state != HF__SOCKET_CLOSING)
         hf__socket_close(&s->socket);
     if (s->resolving) uv_cancel((uv_req_t *)&s->lookup);
+    hf__password_cancel(&s->password);
     uv_close((uv_handle_t *)&s->timer, on_timer_closed);
 }
 
@@ -142,7 +143,7 @@ static void greet(hf__session *s) {
     s->state = HF__SESSION_GREETING;
     if (s->kind == HF__SESSION_SENTINEL)
         say_password(s, config->sentinel_username, config->sentinel_password);
-    else
+    else if (!hf__password_is_asked(s->env->store))
         say_password(s, config->username, config->password);
     SAY(s, STEP_NAME, "CLIENT", "SETNAME", name_of(s));
     if (s->kind == HF__SESSION_COMMANDS) {
@@ -160,6 +161,46 @@ static void greet(hf__session *s) {
         expect(s, STEP_SUBSCRIBE);
     }
     hf__socket_flush(&s->socket);
+}
+
+/* A password that a function gives is said alone, before the rest: it may be an old one, and is
+ * then asked for again. */
+static void ask_password(hf__session *s) {
+    s->state = HF__SESSION_ASKING;
+    s->n_steps = s->step = 0;
+    s->password.generation = *s->env->refused_password;
+    s->password.fresh = s->password.generation != 0;
+    hf__password_ask(s->env->store, &s->password);
+}
+
+static void on_password(hf__password_wait *wait, hf_slice password, const hf_error *error) {
+    hf__session *s = hf__of(wait, hf__session, password);
+
+    if (error != NULL) {
+        end(s, error);
+        return;
+    }
+    s->state = HF__SESSION_SIGNING;
+    say_password(s, s->env->config->username, password);
+    hf__socket_flush(&s->socket);
+}
+
+static void on_signed(hf__session *s, const hf__reply *reply) {
+    hf_error error;
+
+    if (reply->type != HF__REPLY_ERROR) {
+        s->n_steps = s->step = 0;
+        greet(s);
+        return;
+    }
+    hf__redis_error(&error, reply->text, s->server.name);
+    *s->env->refused_password = s->password.generation;
+    if (s->refused) {
+        end(s, &error);
+        return;
+    }
+    s->refused = true;
+    ask_password(s);
 }
 
 /* The value of "name:value" in INFO's text; false if it is not there. */
@@ -395,6 +436,8 @@ static void on_reply(hf__socket *socket, const hf__reply *reply) {
     s->heard_ms = now_ms();
     if (s->state == HF__SESSION_GREETING)
         on_greeting(s, reply);
+    else if (s->state == HF__SESSION_SIGNING)
+        on_signed(s, reply);
     else if (s->kind == HF__SESSION_LISTENER)
         on_message(s, reply);
     else
@@ -445,7 +488,12 @@ static void check_connecting(hf__session *s) {
     uint32_t bound = s->env->config->connect_ms;
     hf_error error;
 
-    if (waited_ms(s) >= bound) {
+    if (waited_ms(s) >= bound && s->state == HF__SESSION_ASKING) {
+        hf__error_set(&error, HF_ECALLBACK, HF_RETRYABLE,
+                      "the function that gives the password has not answered for %u ms",
+                      waited_ms(s));
+        end(s, &error);
+    } else if (waited_ms(s) >= bound) {
         say_late(s, "it could not be connected to", waited_ms(s));
     } else if (s->state == HF__SESSION_CONNECTING && s->peer < s->n_peers &&
                waited_ms(s) >= bound / s->n_peers * s->peer) {
@@ -456,7 +504,8 @@ static void check_connecting(hf__session *s) {
 
 /* Whether something has not come in time, as far as it was looked for. */
 static bool is_late(const hf__session *s, uint64_t now) {
-    if (s->state == HF__SESSION_GREETING) return waited_ms(s) >= s->env->config->connect_ms;
+    if (s->state == HF__SESSION_GREETING || s->state == HF__SESSION_SIGNING)
+        return waited_ms(s) >= s->env->config->connect_ms;
     if (s->state != HF__SESSION_READY) return false;
     if (s->kind == HF__SESSION_LISTENER) return now - s->heard_ms > LISTENER_IDLE_MS;
     return is_overdue(s, now);
@@ -491,7 +540,12 @@ static void on_tick(uv_timer_t *timer) {
 /* ---------------------------------------------------------------- connecting */
 
 static void on_opened(hf__socket *socket) {
-    greet(hf__of(socket, hf__session, socket));
+    hf__session *s = hf__of(socket, hf__session, socket);
+
+    if (s->kind != HF__SESSION_SENTINEL && hf__password_is_asked(s->env->store))
+        ask_password(s);
+    else
+        greet(s);
 }
 
 static void on_failed(hf__socket *socket, const hf_error *error) {
@@ -656,6 +710,7 @@ hf__session *hf__session_new(const hf__session_env *env, hf__session_kind kind,
     hf__list_init(&s->unsent);
     hf__list_init(&s->sent);
     hf__list_init(&s->again);
+    s->password.done = on_password;
     (void)hf__random(&s->nonce, sizeof s->nonce);
     s->nonce &= INT32_MAX;
     s->heard_ms = now_ms();

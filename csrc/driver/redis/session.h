@@ -6,6 +6,7 @@
 #ifndef HF_DRIVER_REDIS_SESSION_H
 #define HF_DRIVER_REDIS_SESSION_H
 
+#include "core/credentials.h"
 #include "driver/redis/config.h"
 #include "driver/redis/redis.h"
 #include "driver/redis/socket.h"
@@ -38,6 +39,8 @@ typedef struct hf__session_env {
     const hf__redis_config *config;
     hf__tls_context *tls; /* NULL: plain */
     hf_slice channel;     /* of a listener */
+    /* Which of the passwords that a function gave was refused last; 0: none. */
+    uint64_t *refused_password;
     hf__session_events events;
 } hf__session_env;
 
@@ -49,6 +52,8 @@ struct hf__session {
         HF__SESSION_NEW,
         HF__SESSION_RESOLVING,
         HF__SESSION_CONNECTING,
+        HF__SESSION_ASKING,  /* for the password that a function gives */
+        HF__SESSION_SIGNING, /* in, with that password */
         HF__SESSION_GREETING,
         HF__SESSION_READY,
         HF__SESSION_OVER
@@ -62,6 +67,8 @@ struct hf__session {
     hf__socket socket;
     uv_timer_t timer;
     uv_getaddrinfo_t lookup;
+    hf__password_wait password;
+    bool refused;      /* the password, once on this connection */
     hf__peer peers[4]; /* addresses of the host */
     uint32_t n_peers;
     uint32_t peer;
