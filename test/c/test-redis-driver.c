@@ -423,6 +423,41 @@ TEST(a_script_that_was_forgotten_is_sent_again_in_order) {
     bed_close(&b);
 }
 
+static peer *who_waits;
+
+/* Forgets the script once, and keeps a PING that comes behind waiting. */
+static void answer_late(bed *b, peer *p, const hf__reply *command) {
+    if (b->commands == 2)
+        peer_say(p, "-NOSCRIPT No matching script.\r\n");
+    else if (b->commands == 3)
+        who_waits = p;
+    else
+        peer_say(p, "+PONG\r\n");
+    (void)command;
+}
+
+/* What waits for the script to be sent again goes on where nothing is left to be sent again. */
+TEST(nothing_waits_for_a_script_that_was_taken_back) {
+    call calls[4];
+    bed b;
+
+    bed_open(&b, "", answer_late);
+    send_call(&b, &calls[0], "PING", false);
+    UNTIL(&b, calls[0].ended);
+    send_call(&b, &calls[1], "x", true);
+    send_call(&b, &calls[2], "PING", false);
+    UNTIL(&b, b.commands == 3 && !calls[1].base.sent); /* it is to be sent again */
+    send_call(&b, &calls[3], "PING", false);
+    for (int i = 0; i < 5; i++)
+        uv_run(&b.loop, UV_RUN_ONCE);
+    CHECK(hf__redis_cancel(b.redis, &calls[1].base));
+    peer_say(who_waits, "+PONG\r\n");
+    UNTIL(&b, calls[2].ended && calls[3].ended);
+    CHECK_INT(calls[3].error.code, HF_OK);
+    CHECK_INT(calls[1].ended, 0);
+    bed_close(&b);
+}
+
 static void answer_never_known(bed *b, peer *p, const hf__reply *command) {
     (void)b;
     (void)command;

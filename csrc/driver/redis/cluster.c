@@ -341,11 +341,10 @@ bool hf__cluster_redirect(hf__cluster *c, hf__redis_node *from, hf__redis_call *
     if (node == NULL) return false;
     call->redirects++;
     call->sent = false; /* who redirects has done nothing */
+    call->asking = !moved;
     if (moved) {
         c->slots[slot] = (uint16_t)(number + 1);
         list_masters(c);
-    } else {
-        call->asking = true;
     }
     hf__redis_node_send(node, call);
     return true;

@@ -76,9 +76,10 @@ struct hf__redis_call {
     void *conn;
     uint64_t due_ms;
     uint8_t redirects;
-    bool sent; /* its command may have had an effect */
-    bool asking;
-    bool whole; /* the script's text is sent, not its hash */
+    bool sent;     /* its command may have had an effect */
+    bool asking;   /* it goes where ASK has sent it, and says so */
+    bool prefixed; /* the answer to that comes first */
+    bool whole;    /* the script's text is sent, not its hash */
 };
 
 /* Within `encode`: the head of an EVALSHA (or EVAL, where the server does not know the script yet).

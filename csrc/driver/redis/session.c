@@ -326,7 +326,8 @@ static void encode(hf__session *s, hf__redis_call *call, uint64_t now) {
 
     call->conn = s;
     call->nonce = next_nonce(s);
-    if (call->asking) {
+    call->prefixed = call->asking;
+    if (call->prefixed) {
         hf__resp_begin(out, 1);
         hf__resp_text(out, "ASKING");
     }
@@ -354,7 +355,8 @@ void hf__session_flush(hf__session *s) {
 
     assert(s->state == HF__SESSION_READY);
     /* After an unknown script nothing new overtakes what must be sent again. */
-    if (!hf__list_empty(&s->again)) return;
+    s->put_off = !hf__list_empty(&s->again);
+    if (s->put_off) return;
     while (s->state == HF__SESSION_READY && (node = hf__list_pop(&s->unsent)) != NULL)
         encode(s, hf__of(node, hf__redis_call, node), now);
     if (s->state != HF__SESSION_READY) return;
@@ -372,7 +374,9 @@ static void send_again(hf__session *s, hf__redis_call *call) {
 }
 
 static void end_drain(hf__session *s) {
-    if (hf__list_empty(&s->again) || !hf__list_empty(&s->sent)) return;
+    if (!hf__list_empty(&s->sent)) return;
+    /* Who had to be sent again may have been taken back since; the others still wait. */
+    if (hf__list_empty(&s->again) && !s->put_off) return;
     hf__list_append(&s->again, &s->unsent);
     hf__list_append(&s->unsent, &s->again);
     hf__session_flush(s);
@@ -394,8 +398,8 @@ static void on_answer(hf__session *s, const hf__reply *reply) {
         return;
     }
     call = hf__of(node, hf__redis_call, node);
-    if (call->asking) { /* of two answers this is the first */
-        call->asking = false;
+    if (call->prefixed) { /* of two answers this is the first */
+        call->prefixed = false;
         return;
     }
     if (reply->type != HF__REPLY_ERROR && call->script != NULL && !has_nonce(call, reply)) {

@@ -79,6 +79,7 @@ struct hf__session {
     uint64_t heard_ms;
     hf__node sent;
     hf__node again; /* had no effect: the script was not known */
+    bool put_off;   /* what is unsent waits until those can be sent again */
     uint32_t nonce;
     uint32_t scripts; /* that the server knows, by bit */
     uint8_t steps[8]; /* of the greeting, in the order of their answers */
