@@ -75,6 +75,19 @@ static bool is_idle(const hf__redis_node *node) {
              hf__list_empty(&node->session->again)));
 }
 
+/* What waits at a node that holds no slot any more is routed anew, but for what ASK sent there. */
+static void call_back(hf__cluster *c, hf__redis_node *node) {
+    hf__node batch;
+    hf__node *at;
+
+    hf__list_init(&batch);
+    hf__list_append(&batch, &node->waiting);
+    while ((at = hf__list_pop(&batch)) != NULL) {
+        bool stays = hf__of(at, hf__redis_call, node)->asking;
+        hf__list_push(stays ? &node->waiting : &c->unrouted, at);
+    }
+}
+
 /* Nodes that hold no slot are not needed, but for one that is still to answer. Those to ask first
  * are found again by their host. */
 static void retire_unneeded(hf__cluster *c) {
@@ -86,6 +99,7 @@ static void retire_unneeded(hf__cluster *c) {
         needed[c->masters[i]] = true;
     for (uint16_t i = 0; i < c->n_nodes; i++) {
         hf__redis_node *node = c->nodes[i];
+        if (!needed[i]) call_back(c, node);
         if (!needed[i] && is_idle(node)) {
             hf__redis_node_retire(node);
             continue;
@@ -215,7 +229,7 @@ static void list_masters(hf__cluster *c) {
 }
 
 static bool read_map(hf__cluster *c, const hf__reply *map, const char *asked) {
-    if (map->type != HF__REPLY_ARRAY) return false;
+    if (map->type != HF__REPLY_ARRAY || map->n_items > HF__REDIS_SLOTS) return false;
     memset(c->slots, 0, sizeof c->slots);
     for (size_t i = 0; i < map->n_items; i++) {
         if (!read_row(c, &map->items[i], asked)) return false;
@@ -265,6 +279,8 @@ static void on_map(hf__redis_call *call, const hf__reply *reply, const hf_error 
     }
     c->n_asked = 0;
     settle(c, error);
+    /* No server of the map answers: they may all have moved, and their names lead to where. */
+    need_hosts(c);
     ask_later(c);
 }
 
