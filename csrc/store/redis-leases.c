@@ -12,6 +12,7 @@
 
 #define TTL_MOST_MS UINT64_C(31536000000000) /* a thousand years */
 #define KEEP_MS 250                          /* a renewal's answer is waited for so long at least */
+#define EPOCH_DIGITS 12
 
 /* Where nobody will tell of the release: when to look again. */
 #define BLIND_LEAST_MS 150
@@ -48,12 +49,16 @@ static void put_ttl(const hf_op *op, hf__buffer *out) {
     hf__resp_int(out, (int64_t)(ttl_of(op) + HF__COUNTER_MS));
 }
 
-/* The server's epoch. Of a run id 16 digits tell enough. */
+/* The server's epoch: of its process, and of its data. A master that was cut off and came back as a
+ * replica has lost what it wrote last, though its process is the same: should it be the master once
+ * more, it has another history. Of each 12 digits tell enough. */
 static void put_epoch(const hf__redis_server *server, hf__buffer *out) {
-    size_t len = strnlen(server->run_id, 16);
+    char text[2 * EPOCH_DIGITS + 1];
+    int len = snprintf(text, sizeof text, "%.*s%.*s", EPOCH_DIGITS, server->run_id, EPOCH_DIGITS,
+                       server->replid);
 
-    if (len > 0)
-        hf__resp_bytes(out, server->run_id, len);
+    if (server->run_id[0] != '\0' && server->replid[0] != '\0')
+        hf__resp_bytes(out, text, (size_t)len);
     else
         hf__resp_text(out, "-");
 }

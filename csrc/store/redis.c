@@ -10,8 +10,9 @@
  * in it, that expires. Everything else about a key stands beside it (redis-names.h).
  *
  * Fences. A key's state keeps its counter, together with the epoch it was given in: the run id of
- * the server. A server that was started anew may have lost the last of them, or have come up with
- * an old copy; then its clock decides. Here and everywhere Redis expires what is over: there is
+ * the server, and its replication id, which is another after each failover. A server that was
+ * started anew or promoted may have lost the last of them, or have come up with an old copy; then
+ * its clock decides. Here and everywhere Redis expires what is over: there is
  * nothing to sweep.
  *
  * Waiting. Who is refused leaves its channel behind, in the same step, and a release publishes to

@@ -191,6 +191,29 @@ TEST(fences_survive_a_restart) {
     end(&s);
 }
 
+/* A master that was cut off, came back as a replica and is the master once more has lost what it
+ * wrote last, though it is the same process. */
+TEST(fences_survive_two_failovers) {
+    static char lost[1024];
+    uint64_t fence;
+    scene s;
+
+    begin(&s, NULL);
+    CHECK(take(&s, "k", 1)->applied);
+    CHECK(drop(&s, "k", 1));
+    snprintf(lost, sizeof lost, "%s", beside("GET", "k", 's', NULL));
+    fence = take(&s, "k", 2)->fence;
+    CHECK(drop(&s, "k", 2));
+    rig_close(&s.rig);
+    world_pass(&s.world, 5);
+    CHECK_REDIS("REPLICAOF 127.0.0.1 1", "OK");
+    CHECK_REDIS("REPLICAOF NO ONE", "OK");
+    CHECK_STR(beside("SET", "k", 's', lost), "OK");
+    rig_open(&s.rig, &s.world, false);
+    CHECK(take(&s, "k", 3)->fence > fence);
+    end(&s);
+}
+
 /* Without its state a lease has no fence: the same take once more gets a new one, and holds. */
 TEST(state_that_is_gone) {
     uint64_t fence;

@@ -28,6 +28,7 @@ typedef struct hf__redis_call hf__redis_call;
 typedef struct hf__redis_server {
     char name[128];  /* "10.0.0.1:6379", for messages */
     char run_id[41]; /* of the server's process; "" if it would not tell */
+    char replid[41]; /* of its data's history, another after each failover; "" likewise */
     bool evicts;     /* its policy may evict keys when its memory is full */
     char policy[24]; /* the name of that policy */
 } hf__redis_server;

@@ -243,6 +243,8 @@ static void learn(hf__session *s, uint8_t step, hf_slice info) {
             bounded && s->server.policy[0] != '\0' && strcmp(s->server.policy, "noeviction") != 0;
     } else if (step == STEP_ROLE) {
         s->replica = info_field(info, "role", value, sizeof value) && strcmp(value, "slave") == 0;
+        if (!info_field(info, "master_replid", s->server.replid, sizeof s->server.replid))
+            s->server.replid[0] = '\0';
     }
 }
 
