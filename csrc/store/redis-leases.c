@@ -229,7 +229,7 @@ static bool answer_refusal(hf__redis_task *task, const hf__reply *reply) {
     op->left_ms = item[2].integer < 0 ? HF_FOREVER : (uint64_t)item[2].integer;
     if (item[3].integer != 0)
         op->left_ms = at_most(op->left_ms, BLIND_LEAST_MS, BLIND_MOST_MS);
-    else if (!s->heard && hf__redis_is_watched(s, op))
+    else if (!hf__redis_hears(s->redis) && hf__redis_is_watched(s, op))
         op->left_ms = at_most(op->left_ms, DEAF_LEAST_MS, DEAF_MOST_MS);
     if (op->holder != NULL) *op->holder = holder;
     return true;

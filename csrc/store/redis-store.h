@@ -65,7 +65,6 @@ struct hf__redis_instance {
     hf__node in_order; /* the same */
     hf__node lost;     /* watches without a line: memory was out */
     bool listens;      /* the channel is asked for */
-    bool heard;        /* it has been listened to once */
 
     hf__redis_listing *kept; /* names from a list that may go on; NULL: none */
 };

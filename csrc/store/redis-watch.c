@@ -164,7 +164,6 @@ void hf__redis_listening(hf__redis_instance *s) {
     hf__node batch;
     hf__node *node;
 
-    s->heard = true;
     hf__list_init(&batch);
     hf__list_append(&batch, &s->in_order);
     hf__scope_enter(scope);

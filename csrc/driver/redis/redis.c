@@ -346,6 +346,10 @@ bool hf__redis_listen(hf__redis *redis, hf_slice channel) {
     return true;
 }
 
+bool hf__redis_hears(const hf__redis *redis) {
+    return redis->listener != NULL && hf__redis_node_ready(redis->listener);
+}
+
 bool hf__redis_is_cluster(const hf__redis *redis) {
     return redis->config.kind == HF__REDIS_CLUSTER;
 }

@@ -113,6 +113,8 @@ bool hf__redis_cancel(hf__redis *redis, hf__redis_call *call);
 /* From now on keeps a connection that listens to `channel` (copied). Once. False: memory is out;
  * try again. */
 bool hf__redis_listen(hf__redis *redis, hf_slice channel);
+/* Whether the channel is listened to now. */
+bool hf__redis_hears(const hf__redis *redis);
 /* Whether keys have slots, and which. */
 bool hf__redis_is_cluster(const hf__redis *redis);
 uint16_t hf__redis_slot(hf_slice key);
