@@ -98,6 +98,11 @@ static int write_plain(hf__socket *s) {
             hf__buffer_fini(&s->out);
             hf__buffer_init(&s->out, s->allocator);
         }
+    } else if (s->sent >= s->out.len - s->sent) {
+        /* A server that is always behind a little must not make it grow for ever. */
+        s->out.len -= s->sent;
+        memmove(s->out.data, s->out.data + s->sent, s->out.len);
+        s->sent = 0;
     }
     return status;
 }
