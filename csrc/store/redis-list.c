@@ -389,6 +389,9 @@ static void on_step(hf__redis_task *task, const hf__reply *reply, const hf_error
         fail(l, &nonsense);
     }
     hf__redis_task_free(task);
+    /* A walk may take very long: a store that closes does not wait for its end. */
+    if (l->error.code == HF_OK && l->store->closing != NULL)
+        hf__error_set(&l->error, HF_ECLOSED, 0, NULL);
     if (l->error.code == HF_OK && strcmp(l->cursor, "0") == 0) l->server++;
     if (l->error.code == HF_OK && l->server > hf__redis_servers(l->store->redis))
         end_walk(l);
