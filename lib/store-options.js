@@ -14,7 +14,7 @@ const TLS_OPTIONS = new Set(['ca', 'cert', 'key', 'servername', 'rejectUnauthori
 
 const TIMEOUT = { min: 10, max: 3600000 };
 const DB_MAX = 65535;
-const REPLICAS_MAX = 100;
+const REPLICAS_MAX = 16;
 const SERVERNAME_MAX = 253;
 
 function text(value, name) {
