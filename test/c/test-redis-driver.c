@@ -153,6 +153,30 @@ TEST(errors_say_what_to_do) {
     }
 }
 
+/* What a server says to a password may have the password in it. */
+TEST(a_refused_password_is_not_shown) {
+    static const struct {
+        const char *text, *advice;
+        hf_code code;
+    } table[] = {
+        {"WRONGPASS invalid username-password pair", "wrong", HF_EACCES},
+        {"ERR unknown command 'AUTH', with args beginning with: 'secret'", "AUTH", HF_EACCES},
+        {"ERR AUTH <password> called without any password configured", "none", HF_EACCES},
+        {"ERR wrong number of arguments for 'auth' command", "6.0", HF_EACCES},
+        {"ERR max number of clients reached", "maxclients", HF_EUNAVAIL},
+        {"secret", "not shown", HF_EACCES},
+    };
+    hf_error error;
+
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        hf__redis_error_auth(&error, slice(table[i].text), "db:6379");
+        CHECK_INT(error.code, table[i].code);
+        if (strstr(error.message, table[i].advice) == NULL ||
+            strstr(error.message, "secret") != NULL)
+            FAIL("%s: %s", table[i].text, error.message);
+    }
+}
+
 static hf_code configure(const char *text, hf__redis_config *config, hf_error *error) {
     static hf__url url;
     static bool used;
@@ -238,6 +262,7 @@ typedef struct bed {
     int commands; /* that were no greeting */
     int ended;    /* calls */
     int overloaded;
+    const char *refusal; /* of all commands; NULL: none */
     char log[64];
 } bed;
 
@@ -253,6 +278,10 @@ typedef struct call {
 static void on_command(peer *p, const hf__reply *command) {
     bed *b = p->server->data;
 
+    if (b->refusal != NULL) {
+        peer_say(p, "-%s\r\n", b->refusal);
+        return;
+    }
     if (peer_greets(p, command)) return;
     b->commands++;
     b->on_command(b, p, command);
@@ -620,6 +649,31 @@ TEST(a_call_that_waits_can_be_taken_back) {
     CHECK_INT(calls[1].ended, 0);
     CHECK_INT(calls[2].error.code, HF_ENOTSUP); /* could not be encoded */
     CHECK_INT(b.commands, 1);
+    bed_close(&b);
+}
+
+/* What a server says before anything else is why there is no connection. */
+TEST(a_server_that_refuses_says_why) {
+    static const struct {
+        const char *refusal, *why;
+        hf_code code;
+    } table[] = {
+        {"DENIED Redis is running in protected mode", "protected-mode", HF_EACCES},
+        {"ERR max number of clients reached", "maxclients", HF_EUNAVAIL},
+        {"BUSY Redis is busy running a script", "SCRIPT KILL", HF_EBUSY},
+    };
+    bed b;
+
+    bed_open(&b, "", answer_pong);
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        call c;
+
+        b.refusal = table[i].refusal;
+        send_call(&b, &c, "PING", false);
+        UNTIL(&b, c.ended);
+        CHECK_INT(c.error.code, table[i].code);
+        if (strstr(c.error.message, table[i].why) == NULL) FAIL("%s", c.error.message);
+    }
     bed_close(&b);
 }
 

@@ -79,9 +79,9 @@ static hf_code add_host(hf__redis_config *config, hf_slice one, hf_error *error)
                              HF__REDIS_HOSTS_MAX);
     if (!hf__redis_address_read(one, port, &config->hosts[config->n_hosts]))
         return hf__error_set(error, HF_EINVAL, 0,
-                             "the URL's host \"%.*s\" is not \"name\", \"name:port\" or "
-                             "\"[IPv6]:port\"",
-                             hf__shown(one), one.data);
+                             "host %zu of the URL is not \"name\", \"name:port\" or "
+                             "\"[IPv6]:port\" (in a password, write / as %%2F)",
+                             config->n_hosts + 1);
     config->n_hosts++;
     return HF_OK;
 }

@@ -16,6 +16,9 @@ static const meaning meanings[] = {
     {"NOPERM", HF_EACCES, 0,
      "the user may not do this: let it have +@read +@write +@scripting +@connection +@pubsub "
      "+info on the prefix's keys and channels (ACL SETUSER)"},
+    {"DENIED", HF_EACCES, 0,
+     "it is in protected mode, and serves only its own machine: give it a password, or see "
+     "protected-mode in its configuration"},
     {"LOADING", HF_EUNAVAIL, HF_RETRYABLE, "it is still loading its data: wait"},
     {"BUSY", HF_EBUSY, HF_RETRYABLE,
      "a script of somebody else has been running for long: see SLOWLOG, and SCRIPT KILL"},
@@ -96,6 +99,20 @@ void hf__redis_error(hf_error *error, hf_slice text, const char *server) {
         hf__error_set(error, m->code, m->flags, "the server %s answered \"%.*s\"", server, shown,
                       text.data);
     if (prefix < sizeof error->state) memcpy(error->state, text.data, prefix);
+}
+
+void hf__redis_error_auth(hf_error *error, hf_slice text, const char *server) {
+    const char *why = "in words that are not shown, for they may repeat it";
+
+    hf__redis_error(error, text, server);
+    if (find(text) != NULL || contains(text, "max number of clients")) return;
+    if (contains(text, "without any password"))
+        why = "it has none: leave the password out, or set one there (requirepass, ACL SETUSER)";
+    else if (contains(text, "wrong number of arguments"))
+        why = "it knows no user names: Redis has them from 6.0 on";
+    else if (contains(text, "unknown command"))
+        why = "it does not know AUTH: is it a Redis, and has the command been renamed?";
+    hf__error_set(error, HF_EACCES, 0, "the server %s refused the password: %s", server, why);
 }
 
 bool hf__redis_error_is(const hf_error *error, const char *prefix) {

@@ -9,6 +9,8 @@
 /* `text` is the error as it came, without the dash; `server` is named in the message. The prefix
  * ("READONLY") is left in error->state. */
 void hf__redis_error(hf_error *error, hf_slice text, const char *server);
+/* The same of a refused AUTH, whose own words are not shown: they may repeat what was sent. */
+void hf__redis_error_auth(hf_error *error, hf_slice text, const char *server);
 /* Whether error->state is `prefix`. */
 bool hf__redis_error_is(const hf_error *error, const char *prefix);
 /* HF_EUNAVAIL, HF_RETRYABLE, with "could not reach the server NAME: WHY". */

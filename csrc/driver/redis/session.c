@@ -123,7 +123,7 @@ static void say(hf__session *s, uint8_t step, const char *const *words) {
 static void say_password(hf__session *s, hf_slice username, hf_slice password) {
     hf__buffer *out = &s->socket.out;
 
-    if (password.len == 0) return;
+    if (username.len == 0 && password.len == 0) return; /* a user may have no password */
     hf__resp_begin(out, username.len > 0 ? 3 : 2);
     hf__resp_text(out, "AUTH");
     if (username.len > 0) hf__resp_slice(out, username);
@@ -254,6 +254,13 @@ static bool is_optional(uint8_t step) {
            step == STEP_MEMORY || step == STEP_ROLE;
 }
 
+/* Whether an optional command was refused because the server lacks it, or the user may not use it.
+ * Anything else will pass (BUSY), or is true of all that follows (DENIED). */
+static bool is_about_rights(const hf_error *error) {
+    return hf__redis_error_is(error, "NOPERM") ||
+           (hf__redis_error_is(error, "ERR") && (error->flags & HF_RETRYABLE) == 0);
+}
+
 static void become_ready(hf__session *s) {
     if (s->replica && s->env->config->kind == HF__REDIS_SENTINEL) {
         end_unreachable(s, "it is not the master any more");
@@ -273,8 +280,11 @@ static void on_greeting(hf__session *s, const hf__reply *reply) {
     hf_error error;
 
     if (reply->type == HF__REPLY_ERROR) {
-        hf__redis_error(&error, reply->text, s->server.name);
-        if (!is_optional(step) || hf__redis_error_is(&error, "NOAUTH") || step == STEP_AUTH) {
+        if (step == STEP_AUTH)
+            hf__redis_error_auth(&error, reply->text, s->server.name);
+        else
+            hf__redis_error(&error, reply->text, s->server.name);
+        if (!is_optional(step) || !is_about_rights(&error)) {
             end(s, &error);
             return;
         }
@@ -473,8 +483,8 @@ static void ping(hf__session *s) {
     hf__socket_flush(&s->socket);
 }
 
-static void check_listener(hf__session *s, uint64_t now) {
-    uint64_t silent = now - s->heard_ms;
+static void check_listener(hf__session *s) {
+    uint64_t silent = now_ms() - s->heard_ms;
     uint32_t bound = s->env->config->command_ms;
 
     if (s->pinged && silent > LISTENER_IDLE_MS + (uint64_t)bound)
@@ -527,7 +537,7 @@ static void check(hf__session *s) {
     if (s->state != HF__SESSION_READY)
         check_connecting(s);
     else if (s->kind == HF__SESSION_LISTENER)
-        check_listener(s, now);
+        check_listener(s);
     else if (is_overdue(s, now))
         end_unreachable(s, "it has not answered in time");
     else if (hf__list_empty(&s->sent))
