@@ -138,6 +138,8 @@ TEST(errors_say_what_to_do) {
          false, "prefix"},
         {"ERR max number of clients reached", HF_EUNAVAIL, true, "maxclients"},
         {"ERR unknown command 'EVALSHA'", HF_ENOTSUP, false, "Redis 6"},
+        {"ERR Script attempted to access a non local key in a cluster node script: b7a0",
+         HF_EUNAVAIL, true, "being moved"},
         {"ERR something else", HF_EPROTO, false, "something else"},
         {"", HF_EPROTO, false, "answered"},
     };

@@ -74,9 +74,13 @@ static const meaning *find_general(hf_slice text) {
                                     "it lacks a command: Redis 6.0 or Valkey 7.2 is the least"};
     static const meaning cluster = {"", HF_ENOTSUP, 0,
                                     "it is no cluster: its URL begins with \"redis://\""};
+    /* What the script had done before stays done. */
+    static const meaning moving = {"", HF_EUNAVAIL, HF_RETRYABLE | HF_OUTCOME_UNKNOWN,
+                                   "the slot is being moved: the next try may succeed"};
     static const meaning other = {"", HF_EPROTO, 0, NULL};
 
     if (contains(text, "max number of clients")) return &clients;
+    if (contains(text, "non local key")) return &moving;
     if (contains(text, "cluster support disabled")) return &cluster;
     if (contains(text, "unknown command")) return &unknown;
     return &other;

@@ -61,9 +61,10 @@ local function write(e, new, value)
     redis.call('SET', name, head .. kept_lock .. value, 'PX', string.format('%.0f', lasts))
 end
 
--- Tells of a change. Each who is told is told once, and asks anew if it still wants to know.
+-- Tells of a change. Each who is told is told once, and asks anew if it still wants to know. Nothing
+-- that is in the way of that undoes the change.
 local function tell()
-    if redis.call('EXISTS', watching) == 0 then return end
+    if redis.pcall('EXISTS', watching) ~= 1 then return end
     local channels = redis.pcall('SMEMBERS', watching)
     redis.pcall('DEL', watching)
     for i = 1, #channels do
