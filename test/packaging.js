@@ -115,10 +115,11 @@ function packAndInstall() {
     assert.ok(fs.existsSync(path.join(installed, 'build/Release/holdfast.node')));
   });
 
-  check('the addon shows one symbol, and takes nothing from the OpenSSL of Node', () => {
+  check('the addon shows only its entry, and takes nothing from the OpenSSL of Node', () => {
+    // Weak ones are the standard library's templates.
     const symbols = (which) => run(app, 'nm', '-D', which,
       path.join(installed, 'build/Release/holdfast.node'))
-      .split('\n').filter((line) => !/ [wV] /.test(line)).map((line) => line.split(' ').at(-1));
+      .split('\n').filter((line) => !/ [wWvV] /.test(line)).map((line) => line.split(' ').at(-1));
     const shown = symbols('--defined-only').filter((name) => !/^$|^napi_register_module|^node_api_module/.test(name));
     assert.deepStrictEqual(shown, []);
     const taken = symbols('--undefined-only').filter((name) => !/^(napi|node_api|uv)_/.test(name));
