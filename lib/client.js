@@ -6,6 +6,7 @@ const binding = require('./binding');
 const renewals = require('./renewals');
 const slots = require('./slots');
 const telemetry = require('./telemetry');
+const { withAuthorities } = require('./authorities');
 const { duration } = require('./duration');
 const { closedError, fromNative } = require('./errors');
 const { settingFailure } = require('./store-options');
@@ -118,7 +119,8 @@ class Client {
     this.slot = slots.take(this);
     this.#password = password;
     const failure = binding.openClient(
-      this.slot, url, handoffs, handoffTime, settings, password !== undefined);
+      this.slot, url, handoffs, handoffTime, withAuthorities(url, settings),
+      password !== undefined);
     if (failure !== null) {
       slots.give(this.slot);
       throw openFailure(url, settings, failure);

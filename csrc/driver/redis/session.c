@@ -509,6 +509,8 @@ static void check_connecting(hf__session *s) {
                       "the function that gives the password has not answered for %u ms",
                       waited_ms(s));
         end(s, &error);
+    } else if (waited_ms(s) >= bound && s->socket.state == HF__SOCKET_SHAKING) {
+        end_unreachable(s, "it has not answered the greeting of TLS: is this its port for TLS?");
     } else if (waited_ms(s) >= bound) {
         say_late(s, "it could not be connected to", waited_ms(s));
     } else if (s->state == HF__SESSION_CONNECTING && s->peer < s->n_peers &&
