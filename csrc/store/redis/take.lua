@@ -24,14 +24,13 @@ local MARK_MS = 2000
 local call, match = redis.call, string.match
 local nonce, token = tonumber(ARGV[1]), ARGV[2]
 
---@ time
-
 -- The number after the one in a key's state. A state of another epoch may be an old one: then the
 -- clock decides, which has gone on since.
 local function next_fence(state)
     local counter, epoch = match(state or '', '^(%d+) (%S+)')
     if epoch == ARGV[5] and epoch ~= '-' then return counter + 1 end
-    return math.max((counter or 0) + 1, now_us())
+    local t = call('TIME')
+    return math.max((counter or 0) + 1, t[1] * 1000000 + t[2])
 end
 
 -- A key's state, and the details of one who shares it: fence, epoch, token, what is told.
@@ -51,6 +50,7 @@ if not ARGV[9] then
     end
 end
 
+--@ time
 --@ keys
 --@ shared
 
