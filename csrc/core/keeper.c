@@ -302,10 +302,12 @@ static void drop_later(hf__keeper *keeper, hf__lease *lease, uint64_t now) {
     wait_until(keeper, lease, now + retry_ms(lease, now) * HF_NS_PER_MS);
 }
 
-/* A drop that failed is tried again as long as the store may still hold the lease. */
+/* A drop that failed is tried again as long as the store may still hold the lease, but nobody waits
+ * for that to close the client. */
 static void on_dropped(hf__keeper *keeper, hf__lease *lease, const job *j) {
     uint64_t now = now_of(keeper);
-    if (j->op.error.code != HF_OK && now < lease->drop_until_ns)
+    bool closing = atomic_load(&lease->link->closing);
+    if (j->op.error.code != HF_OK && now < lease->drop_until_ns && !closing)
         drop_later(keeper, lease, now);
     else
         drop_over(keeper, lease);

@@ -28,6 +28,8 @@ struct hf__link {
     void (*renewed)(hf__link *link, const hf__lease *lease); /* while *renewals */
     const _Atomic bool *renewals;
     hf__keeper *keeper; /* set once, before the first lease joins */
+    /* Set by the loop when the client waits for nothing more: a drop is tried once from then on. */
+    _Atomic bool closing;
     /* the keeper's */
     hf_store *store;
     hf_op open_op;

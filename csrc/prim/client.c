@@ -341,6 +341,7 @@ static void on_link_closed(hf__link *link) {
 
 static void force(hf_client *client) {
     client->phase = HF__FORCING;
+    atomic_store(&client->link.closing, true);
     stop_all(&client->requests);
     stop_all(&client->running);
     lose_all(&client->link.leases);
