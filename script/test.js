@@ -11,6 +11,7 @@
 const { execFileSync, spawn, spawnSync } = require('node:child_process');
 const fs = require('node:fs');
 const path = require('node:path');
+const { libraries, program } = require('../test/server-process');
 
 const root = path.join(__dirname, '..');
 const logs = path.join(root, '.test-logs');
@@ -97,6 +98,13 @@ function sanitizedMocha() {
   };
 }
 
+/** The C tests of Redis once more, on the Valkey that script/servers has found or unpacked. */
+const onValkey = {
+  prepare() {
+    return { HF_REDIS_SERVER: program('valkey-server'), LD_LIBRARY_PATH: libraries() };
+  },
+};
+
 const node = process.execPath;
 const bin = (name) => path.join(root, 'node_modules', name);
 const makeC = (...args) => ['make', '--silent', '-C', 'test/c', '-j2', ...args];
@@ -120,6 +128,11 @@ const stages = [
   {
     group: 'c', title: 'C tests, TSan', command: makeC('-k', 'MODE=tsan', 'run'),
     count: countLines, limit: 8 * minute,
+  },
+  {
+    group: 'c', title: 'C tests of Redis, on Valkey',
+    command: makeC('MODE=asan', 'run-redis-conformance', 'run-redis-store'),
+    count: countLines, ...onValkey,
   },
   { group: 'mocha', title: 'mocha', command: mocha, count: countMocha, limit: 25 * minute },
   {
