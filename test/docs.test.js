@@ -23,6 +23,7 @@ const ts = require('typescript');
 const holdfast = require('..');
 const { codes } = require('../lib/binding');
 const { start, endChildren, until, useFolder } = require('./helpers');
+const { startServer, stopAll } = require('./redis-servers');
 
 const run = promisify(execFile);
 const root = path.join(__dirname, '..');
@@ -102,7 +103,19 @@ describe('examples', function () {
   it('are all run here', () => {
     const there = fs.readdirSync(path.join(root, 'examples')).filter((name) => /\.js$/.test(name));
     assert.deepEqual(there.map((name) => `examples/${name}`).sort(),
-      [...examples, 'examples/express.js'].sort());
+      [...examples, 'examples/express.js', 'examples/redis.js'].sort());
+  });
+
+  it('examples/redis.js refuses who comes too late', async () => {
+    const server = await startServer();
+    try {
+      const { stdout } = await run(process.execPath, [path.join(root, 'examples/redis.js')], {
+        env: { ...process.env, HOLDFAST_URL: server.url() },
+      });
+      assert.equal(stdout, 'sells 10: true\nsells 5, too late: false\nleft: 30\n');
+    } finally {
+      await stopAll();
+    }
   });
 
   it('examples/express.js answers a repetition with the first answer', async () => {
