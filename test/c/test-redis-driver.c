@@ -1,6 +1,7 @@
 /* The Redis driver without a Redis: its parts, and what it makes of a server that misbehaves. */
 #include "driver/redis/config.h"
 #include "driver/redis/error.h"
+#include "driver/redis/peers.h"
 #include "driver/redis/redis.h"
 #include "harness.h"
 #include "support-redis-peer.h"
@@ -244,6 +245,31 @@ TEST(urls) {
         CHECK(error.message[0] != '\0');
     }
     configure("", &config, &error);
+}
+
+TEST(where_names_led_to) {
+    hf__shared shared = {.allocator = hf__allocator_libc()};
+    hf__redis_address address = {.host = "db", .port = 1};
+    hf__peer where = {.len = 7};
+    hf__peer found;
+
+    CHECK(!hf__peers_find(NULL, &address, &found));
+    uv_mutex_init(&shared.lock);
+    CHECK(!hf__peers_find(&shared, &address, &found));
+    hf__peers_forget(&shared, &address);
+    for (uint16_t port = 1; port <= 100; port++) {
+        address.port = port;
+        hf__peers_note(&shared, &address, &where);
+        hf__peers_note(&shared, &address, &where);
+    }
+    CHECK(hf__peers_find(&shared, &address, &found));
+    CHECK_INT(found.len, 7);
+    address.port = 70; /* the last few dozen are known, each once */
+    CHECK(hf__peers_find(&shared, &address, &found));
+    hf__peers_forget(&shared, &address);
+    CHECK(!hf__peers_find(&shared, &address, &found));
+    shared.fini(&shared);
+    uv_mutex_destroy(&shared.lock);
 }
 
 /* ---------------------------------------------------------------- a server that misbehaves */

@@ -27,8 +27,6 @@ struct hf__redis_node {
     uv_timer_t retry;
     uint32_t tries; /* that failed in a row */
     uint64_t ready_ms;
-    bool has_peer; /* where the last session was connected to */
-    hf__peer last_peer;
     bool wanted;  /* it is to have a session: somebody has asked for it */
     bool retired; /* its timer is closed, or about to be */
 };

@@ -108,8 +108,7 @@ void hf__redis_node_found(hf__redis_node *node, const hf__redis_address *address
     node->search = NULL;
     if (node->retired) return;
     node->address = *address;
-    node->session = hf__session_new(&node->redis->session_env, node->kind, address,
-                                    node->has_peer ? &node->last_peer : NULL, node);
+    node->session = hf__session_new(&node->redis->session_env, node->kind, address, node);
     if (node->session != NULL)
         hf__redis_hold(node->redis);
     else
@@ -189,10 +188,6 @@ static void on_ready(hf__session *session) {
     hf__node *call;
 
     node->ready_ms = uv_now(redis->env.loop);
-    /* The keeper does not wait for the pool of threads, which the host may have filled, to find out
-     * an address that it knows. */
-    node->has_peer = redis->env.blocking && redis->config.kind == HF__REDIS_SINGLE;
-    if (node->has_peer) node->last_peer = *hf__session_peer(session);
     while ((call = hf__list_pop(&node->waiting)) != NULL)
         hf__redis_node_send(node, hf__of(call, hf__redis_call, node));
     if (node->kind == HF__SESSION_LISTENER) {
@@ -239,7 +234,6 @@ static void on_down(hf__session *session, const hf_error *error) {
         hf__list_append(&node->waiting, &session->unsent);
         try_later(node);
     } else {
-        node->has_peer = false; /* the name may mean another by now */
         hf__redis_node_failed(node, error);
     }
     if (redis->cluster != NULL && node->kind == HF__SESSION_COMMANDS)

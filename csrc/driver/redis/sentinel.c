@@ -138,7 +138,7 @@ static bool ask_next(hf__sentinel *search) {
     search->host = (redis->sentinel + search->n_asked) % (uint32_t)redis->config.n_hosts;
     search->n_asked++;
     search->session = hf__session_new(&redis->sentinel_env, HF__SESSION_SENTINEL,
-                                      &redis->config.hosts[search->host], NULL, search);
+                                      &redis->config.hosts[search->host], search);
     if (search->session == NULL) return false;
     hf__redis_hold(redis);
     return true;

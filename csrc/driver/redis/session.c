@@ -1,6 +1,7 @@
 #include "driver/redis/session.h"
 
 #include "driver/redis/error.h"
+#include "driver/redis/peers.h"
 #include "util/alloc.h"
 #include "util/clock.h"
 #include "util/random.h"
@@ -69,6 +70,8 @@ static void end(hf__session *s, const hf_error *error) {
     hf__node *node;
 
     if (s->state == HF__SESSION_OVER) return;
+    if (s->is_known && s->state != HF__SESSION_READY)
+        hf__peers_forget(s->env->store->shared, &s->address);
     s->state = HF__SESSION_OVER;
     hf__error_set(&unknown, error->code == HF_EPROTO ? HF_EPROTO : HF_EUNAVAIL,
                   HF_RETRYABLE | HF_OUTCOME_UNKNOWN,
@@ -267,6 +270,7 @@ static void become_ready(hf__session *s) {
         return;
     }
     s->state = HF__SESSION_READY;
+    if (s->is_name) hf__peers_note(s->env->store->shared, &s->address, &s->peers[s->peer - 1]);
     s->env->events.ready(s);
 }
 
@@ -676,6 +680,16 @@ static void on_resolved(uv_getaddrinfo_t *lookup, int status, struct addrinfo *f
     hf__scope_leave(scope);
 }
 
+/* A keeper does not wait for the pool of threads, which the host may have filled. */
+static bool add_known(hf__session *s) {
+    const hf__store_env *store = s->env->store;
+
+    s->is_name = true;
+    s->is_known = store->blocking && hf__peers_find(store->shared, &s->address, &s->peers[0]);
+    if (s->is_known) s->n_peers = 1;
+    return s->is_known;
+}
+
 static void resolve(hf__session *s) {
     const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
     char port[8];
@@ -700,20 +714,15 @@ static void on_begin(uv_timer_t *timer) {
 
     hf__scope_enter(scope);
     uv_timer_start(timer, on_tick, TICK_MS, TICK_MS);
-    if (s->n_peers > 0 || add_literal(s))
+    if (add_literal(s) || add_known(s))
         begin_to_connect(s);
     else
         resolve(s);
     hf__scope_leave(scope);
 }
 
-const hf__peer *hf__session_peer(const hf__session *s) {
-    assert(s->peer > 0);
-    return &s->peers[s->peer - 1];
-}
-
 hf__session *hf__session_new(const hf__session_env *env, hf__session_kind kind,
-                             const hf__redis_address *address, const hf__peer *peer, void *data) {
+                             const hf__redis_address *address, void *data) {
     hf__session *s = hf__zalloc(env->store->allocator, sizeof *s);
 
     if (s == NULL) return NULL;
@@ -732,7 +741,6 @@ hf__session *hf__session_new(const hf__session_env *env, hf__session_kind kind,
     (void)hf__random(&s->nonce, sizeof s->nonce);
     s->nonce &= INT32_MAX;
     s->heard_ms = now_ms();
-    if (peer != NULL) s->peers[s->n_peers++] = *peer;
     s->handles = 1;
     uv_timer_init(env->store->loop, &s->timer);
     uv_unref((uv_handle_t *)&s->timer);

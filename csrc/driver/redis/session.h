@@ -74,6 +74,8 @@ struct hf__session {
     uint32_t peer;
     uint32_t handles; /* that keep its memory */
     bool resolving;
+    bool is_name;   /* the address is one: it leads somewhere */
+    bool is_known;  /* where that is was known */
     bool replica;   /* it has said that it is one */
     uint32_t ticks; /* since it began: a loop that is stuck does not count */
     uint64_t heard_ms;
@@ -88,12 +90,9 @@ struct hf__session {
     bool pinged; /* a listener waits for a sign of life */
 };
 
-/* Begins. `peer`: where the address is known to lead; NULL: it is looked up. NULL when memory is
- * out. No event before this returns. */
+/* Begins. NULL when memory is out. No event before this returns. */
 hf__session *hf__session_new(const hf__session_env *env, hf__session_kind kind,
-                             const hf__redis_address *address, const hf__peer *peer, void *data);
-/* Where it is connected to. */
-const hf__peer *hf__session_peer(const hf__session *session);
+                             const hf__redis_address *address, void *data);
 /* Ends it without `down`; its calls have ended or are in `unsent`, and are the owner's. `gone`
  * follows. */
 void hf__session_close(hf__session *session);
