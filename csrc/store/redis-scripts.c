@@ -674,7 +674,7 @@ const char hf__redis_lua_scan[] =
     "    if string.byte(name, brace + 1) ~= 0 then\n"
     "        lease = prefix .. string.sub(name, brace + 1, -3)\n"
     "    end\n"
-    "    if redis.pcall('EXISTS', lease) == 1 then result[#result + 1] = name end\n"
+    "    if redis.pcall('TYPE', lease).ok == 'string' then result[#result + 1] = name end\n"
     "end\n"
     "return result\n";
 

@@ -613,6 +613,22 @@ TEST(list_of_very_many) {
     end(&s);
 }
 
+/* What was locked once may be the name of other data now. */
+TEST(list_passes_over_other_data) {
+    const hf_op *op;
+    scene s;
+
+    begin(&s, "prefix=");
+    CHECK(take(&s, "a", 1)->applied);
+    CHECK(drop(&s, "a", 1));
+    CHECK(take(&s, "b", 1)->applied);
+    CHECK_REDIS("HSET a f v", "1");
+    op = ASK(&s.rig, .verb = HF_LIST, .keys = "", .limit = 10);
+    CHECK_INT(op->error.code, HF_OK);
+    CHECK_UINT(op->n_rows, 1);
+    end(&s);
+}
+
 TEST(list_forgets_what_it_has_collected) {
     const hf_op *op;
     scene s;

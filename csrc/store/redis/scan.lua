@@ -14,7 +14,8 @@ for _, name in ipairs(found[2]) do
     if string.byte(name, brace + 1) ~= 0 then
         lease = prefix .. string.sub(name, brace + 1, -3)
     end
-    -- While its slot moves to another server a key may be there already.
-    if redis.pcall('EXISTS', lease) == 1 then result[#result + 1] = name end
+    -- While its slot moves to another server a key may be there already. And where the prefix is
+    -- empty, a user's own data may have the name of what was locked before.
+    if redis.pcall('TYPE', lease).ok == 'string' then result[#result + 1] = name end
 end
 return result
