@@ -31,11 +31,6 @@ struct hf__redis_task {
     void *data; /* the part's */
     size_t index;
     hf__node node; /* of those under way, or free */
-
-    /* Of a take that must have reached replicas: asks them, right behind it. */
-    hf__redis_call wait;
-    uint8_t pending; /* answers that are not there yet */
-    bool confirmed;  /* enough of them have it */
 };
 
 struct hf__redis_instance {
@@ -51,6 +46,7 @@ struct hf__redis_instance {
 
     hf__node tasks; /* under way */
     hf__node free_tasks;
+    hf__node inquiries; /* of replicas, under way: one for each connection at most */
     size_t n_free;
     size_t n_busy; /* ops that have not ended */
     hf__defer defer;
@@ -82,6 +78,8 @@ hf__redis_task *hf__redis_task_new(hf__redis_instance *s, hf_op *op);
 void hf__redis_send_task(hf__redis_task *task, int script, hf_slice key);
 /* Gives back a task whose op goes on. */
 void hf__redis_task_free(hf__redis_task *task);
+/* Gives back a task, and ends its op. In a callback only. */
+void hf__redis_end_task(hf__redis_task *task);
 /* Ends an op. In a callback only. */
 void hf__redis_end_op(hf__redis_instance *s, hf_op *op);
 /* Begins a script's command, and notes the server. */
@@ -117,6 +115,10 @@ bool hf__redis_read_token(hf_slice text, hf_token *token);
 /* Reads a state, or the details of one who shares, into `holder`; of a stranger the token is empty.
  * False: it makes no sense. */
 bool hf__redis_read_holder(hf_slice token, int64_t left_ms, hf_slice text, hf_holder *holder);
+
+/* ---- redis-replicas.c */
+/* Ends an admitted take once enough replicas have it. In a callback only. */
+void hf__redis_confirm(hf__redis_task *task);
 
 /* ---- redis-entries.c */
 bool hf__redis_get(hf__redis_instance *s, hf_op *op);

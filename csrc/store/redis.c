@@ -28,10 +28,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define FREE_MAX 256         /* tasks that are kept for later ones */
-#define REPLICAS_MAX 16      /* a setting of more is a mistake */
-#define REPLICAS_LEAST_MS 50 /* how long a take waits for them: a quarter of its lease, in bounds */
-#define REPLICAS_MOST_MS 1000
+#define FREE_MAX 256    /* tasks that are kept for later ones */
+#define REPLICAS_MAX 16 /* a setting of more is a mistake */
 
 static const char *const lua[] = {
 #define X(name) hf__redis_lua_##name,
@@ -118,6 +116,7 @@ static hf_code init(hf_store *store, hf_error *error) {
         hf__redis_script_init(&s->scripts[i], (uint8_t)i, lua[i]);
     hf__list_init(&s->tasks);
     hf__list_init(&s->free_tasks);
+    hf__list_init(&s->inquiries);
     hf__redis_watch_init(s);
     return hf__redis_new(&store->env, &events, &s->redis, error);
 }
@@ -238,32 +237,10 @@ void hf__redis_begin(hf__redis_task *task, const hf__redis_server *server, hf__b
     hf__redis_script_begin(&task->call, out, n_keys, n_args);
 }
 
-static uint64_t replicas_ms(const hf_op *op) {
-    uint64_t ms = op->ttl_ms / 4;
-
-    if (ms < REPLICAS_LEAST_MS) return REPLICAS_LEAST_MS;
-    return ms < REPLICAS_MOST_MS ? ms : REPLICAS_MOST_MS;
-}
-
-/* A take that too few replicas have heard of is not one: the core undoes it. */
-static void judge_replicas(const hf__redis_task *task) {
-    hf_op *op = task->op;
-
-    if (!op->applied || task->confirmed) return;
-    op->applied = false;
-    hf__error_set(&op->error, HF_EUNAVAIL, HF_RETRYABLE | HF_OUTCOME_UNKNOWN,
-                  "fewer than %u of Redis' replicas confirmed in %u ms that \"%.*s\" was locked: "
-                  "see INFO replication, or ask for fewer with waitReplicas",
-                  (unsigned)task->store->wait_replicas, (unsigned)replicas_ms(op),
-                  hf__shown(op->keys[0]), op->keys[0].data);
-}
-
-static void end_part(hf__redis_task *task) {
+void hf__redis_end_task(hf__redis_task *task) {
     hf__redis_instance *s = task->store;
     hf_op *op = task->op;
 
-    if (--task->pending > 0) return;
-    if (task->wait.done != NULL) judge_replicas(task);
     hf__redis_task_free(task);
     hf__redis_end_op(s, op);
 }
@@ -285,40 +262,11 @@ static void on_done(hf__redis_call *call, const hf__reply *reply, const hf_error
         hf__redis_nonsense(task, &op->error);
         op->refused = HF_NOT_REFUSED;
     }
-    end_part(task);
-}
-
-static void on_replicas(hf__redis_call *call, const hf__reply *reply, const hf_error *error) {
-    hf__redis_task *task = call->data;
-    uint64_t wanted = task->store->wait_replicas;
-
-    /* Only behind the take, on the same connection, does the answer speak of it. */
-    task->confirmed = error == NULL && reply->type == HF__REPLY_INTEGER && reply->integer >= 0 &&
-                      (uint64_t)reply->integer >= wanted && call->conn == task->call.conn &&
-                      task->call.redirects == 0;
-    end_part(task);
-}
-
-static hf_code encode_wait(hf__redis_call *call, const hf__redis_server *server, hf__buffer *out,
-                           hf_error *error) {
-    const hf__redis_task *task = call->data;
-
-    (void)server;
-    (void)error;
-    hf__resp_begin(out, 3);
-    hf__resp_text(out, "WAIT");
-    hf__resp_int(out, (int64_t)task->store->wait_replicas);
-    hf__resp_int(out, (int64_t)replicas_ms(task->op));
-    return HF_OK;
-}
-
-static void send_wait(hf__redis_task *task) {
-    hf__redis_call *wait = &task->wait;
-
-    *wait = (hf__redis_call){
-        .encode = encode_wait, .done = on_replicas, .data = task, .slot = task->call.slot};
-    task->pending++;
-    hf__redis_send(task->store->redis, wait);
+    if (op->verb == HF_TAKE && op->error.code == HF_OK && op->applied &&
+        task->store->wait_replicas > 0)
+        hf__redis_confirm(task);
+    else
+        hf__redis_end_task(task);
 }
 
 void hf__redis_send_task(hf__redis_task *task, int script, hf_slice key) {
@@ -334,9 +282,7 @@ void hf__redis_send_task(hf__redis_task *task, int script, hf_slice key) {
         hf__redis_lease_name(&s->names, key, &lease);
         call->slot = hf__redis_slot(hf__redis_name_slice(&lease));
     }
-    task->pending = 1;
     hf__redis_send(s->redis, call);
-    if (script == HF__LUA_take && s->wait_replicas > 0) send_wait(task);
 }
 
 /* ---------------------------------------------------------------- submit */
@@ -451,10 +397,7 @@ static void cancel(hf_store *store, hf_op *op) {
         hf__redis_task *task = hf__of(node, hf__redis_task, node);
 
         if (task->op != op || task->done != NULL) continue;
-        /* A take that goes to another server now may have left the asking for replicas behind. */
-        if (task->wait.done != NULL && task->wait.sent) return;
         if (!hf__redis_cancel(s->redis, &task->call)) return;
-        if (task->wait.done != NULL) (void)hf__redis_cancel(s->redis, &task->wait);
         hf__redis_task_free(task);
         hf__error_set(&op->error, HF_ECANCELED, 0, NULL);
         end_later(s, op);

@@ -758,3 +758,46 @@ TEST(closing_while_it_connects) {
     bed_open(&b, "", answer_pong);
     bed_close(&b);
 }
+
+static char replid_seen[41];
+
+static hf_code encode_seeing(hf__redis_call *base, const hf__redis_server *server, hf__buffer *out,
+                             hf_error *error) {
+    snprintf(replid_seen, sizeof replid_seen, "%s", server->replid);
+    return encode(base, server, out, error);
+}
+
+static void answer_history(peer *p, const hf__reply *command) {
+    bed *b = p->server->data;
+
+    if (!peer_is(command, "INFO"))
+        on_command(p, command);
+    else if (b->ended == 0)
+        peer_say(p, "$19\r\nmaster_replid:aaaa\n\r\n");
+    else
+        peer_say(p, "$19\r\nmaster_replid:bbbb\n\r\n");
+}
+
+/* A server that has been a replica meanwhile has another history, on the same connection. */
+TEST(a_quiet_connection_asks_what_has_become_of_its_server) {
+    call calls[2];
+    uint64_t then;
+    bed b;
+
+    bed_open(&b, "", answer_pong);
+    b.server.on_command = answer_history;
+    for (int i = 0; i < 2; i++) {
+        memset(&calls[i], 0, sizeof calls[i]);
+        calls[i].bed = &b;
+        calls[i].word = "PING";
+        calls[i].base =
+            (hf__redis_call){.encode = encode_seeing, .done = on_done, .data = &calls[i]};
+        hf__redis_send(b.redis, &calls[i].base);
+        UNTIL(&b, calls[i].ended);
+        CHECK_STR(replid_seen, i == 0 ? "aaaa" : "bbbb");
+        then = uv_hrtime();
+        UNTIL(&b, uv_hrtime() - then > UINT64_C(1100000000));
+    }
+    CHECK_INT(b.server.connections, 1);
+    bed_close(&b);
+}

@@ -62,9 +62,12 @@ static void on_idle(uv_idle_t *idle) {
 
     uv_idle_stop(idle);
     hf__scope_enter(scope);
-    hf__error_set(&error, HF_EOVERLOAD, HF_RETRYABLE,
-                  "%d operations are under way at the Redis server already: do less at a time",
-                  HF__REDIS_CALLS_MAX);
+    if (redis->main == NULL && redis->cluster == NULL)
+        hf__error_set(&error, HF_ENOMEM, HF_RETRYABLE, NULL);
+    else
+        hf__error_set(&error, HF_EOVERLOAD, HF_RETRYABLE,
+                      "%d operations are under way at the Redis server already: do less at a time",
+                      HF__REDIS_CALLS_MAX);
     end_all(redis, &redis->refused, &error);
     flush_all(redis);
     hf__scope_leave(scope);
@@ -182,6 +185,20 @@ void hf__redis_node_retire(hf__redis_node *node) {
 
 /* ---------------------------------------------------------------- sessions */
 
+/* A listener may still be with the master of before, where nobody publishes any more. */
+static void move_listener(hf__redis *redis, const hf__redis_node *master) {
+    hf__redis_node *listener = redis->listener;
+    hf_error error;
+
+    if (redis->config.kind != HF__REDIS_SENTINEL || listener == NULL ||
+        !hf__redis_node_ready(listener) ||
+        (listener->address.port == master->address.port &&
+         strcmp(listener->address.host, master->address.host) == 0))
+        return;
+    hf__redis_unreachable(&error, listener->session->server.name, "it is not the master any more");
+    hf__session_fail(listener->session, &error);
+}
+
 static void on_ready(hf__session *session) {
     hf__redis_node *node = session->data;
     hf__redis *redis = node->redis;
@@ -196,6 +213,7 @@ static void on_ready(hf__session *session) {
     }
     if (redis->events.connected != NULL)
         redis->events.connected(redis->events.data, &session->server);
+    move_listener(redis, node);
     if (redis->cluster != NULL) hf__cluster_ready(redis->cluster, node);
 }
 

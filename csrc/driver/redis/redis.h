@@ -72,6 +72,8 @@ struct hf__redis_call {
      * 1 to 2^31. */
     uint32_t nonce;
 
+    uint64_t connection; /* a number of the one that it was sent on last */
+
     /* the driver's */
     hf__node node;
     void *conn;

@@ -15,6 +15,7 @@
 
 enum {
     TICK_MS = 100,          /* how often it is looked for what takes too long */
+    LOOK_MS = 1000,         /* how long what is known of a server's history is taken for granted */
     LISTENER_IDLE_MS = 5000 /* silence after which a listener asks whether anyone is there */
 };
 
@@ -341,6 +342,7 @@ static void encode(hf__session *s, hf__redis_call *call, uint64_t now) {
     hf_error error;
 
     call->conn = s;
+    call->connection = s->number;
     call->nonce = next_nonce(s);
     call->prefixed = call->asking;
     if (call->prefixed) {
@@ -365,14 +367,32 @@ static void watch_time(hf__session *s) {
         uv_timer_start(&s->timer, on_tick, TICK_MS, TICK_MS);
 }
 
+/* A server may have become a replica, have lost what it wrote last, and be the master once more,
+ * without a word to those who are connected: then the history of its data is another. Who was quiet
+ * for so long that this may have happened asks before anything else goes out. */
+static void look_again(hf__session *s, uint64_t now) {
+    hf__resp_begin(&s->socket.out, 2);
+    hf__resp_text(&s->socket.out, "INFO");
+    hf__resp_text(&s->socket.out, "replication");
+    s->looking = true;
+    s->looked_ms = now;
+    s->put_off = true;
+    watch_time(s);
+    hf__socket_flush(&s->socket);
+}
+
 void hf__session_flush(hf__session *s) {
     uint64_t now = now_ms();
     hf__node *node;
 
     assert(s->state == HF__SESSION_READY);
     /* After an unknown script nothing new overtakes what must be sent again. */
-    s->put_off = !hf__list_empty(&s->again);
-    if (s->put_off) return;
+    s->put_off = !hf__list_empty(&s->again) || s->looking;
+    if (s->put_off || hf__list_empty(&s->unsent)) return;
+    if (s->kind == HF__SESSION_COMMANDS && now - s->looked_ms >= LOOK_MS) {
+        look_again(s, now);
+        return;
+    }
     while (s->state == HF__SESSION_READY && (node = hf__list_pop(&s->unsent)) != NULL)
         encode(s, hf__of(node, hf__redis_call, node), now);
     if (s->state != HF__SESSION_READY) return;
@@ -398,6 +418,20 @@ static void end_drain(hf__session *s) {
     hf__session_flush(s);
 }
 
+static void on_look(hf__session *s, const hf__reply *reply) {
+    if (reply->type != HF__REPLY_STRING && reply->type != HF__REPLY_ERROR) {
+        end_protocol(s, "gave an answer that belongs to something else: "
+                        "answers were lost or repeated on the way");
+        return;
+    }
+    s->looking = false;
+    if (reply->type == HF__REPLY_STRING) learn(s, STEP_ROLE, reply->text);
+    if (s->replica && s->env->config->kind == HF__REDIS_SENTINEL)
+        end_unreachable(s, "it is not the master any more");
+    else
+        end_drain(s);
+}
+
 static bool has_nonce(const hf__redis_call *call, const hf__reply *reply) {
     return reply->type == HF__REPLY_ARRAY && reply->n_items > 0 &&
            reply->items[0].type == HF__REPLY_INTEGER &&
@@ -409,6 +443,10 @@ static void on_answer(hf__session *s, const hf__reply *reply) {
     hf__redis_call *call;
     hf_error error;
 
+    if (node == NULL && s->looking) {
+        on_look(s, reply);
+        return;
+    }
     if (node == NULL) {
         end_protocol(s, "answered what was not asked");
         return;
@@ -474,6 +512,7 @@ static void say_late(hf__session *s, const char *what, uint64_t ms) {
 }
 
 static bool is_overdue(const hf__session *s, uint64_t now) {
+    if (s->looking && now - s->looked_ms >= s->env->config->command_ms) return true;
     for (const hf__node *node = s->sent.next; node != &s->sent; node = node->next) {
         if (hf__of((hf__node *)(uintptr_t)node, hf__redis_call, node)->due_ms <= now) return true;
     }
@@ -546,7 +585,7 @@ static void check(hf__session *s) {
         check_listener(s);
     else if (is_overdue(s, now))
         end_unreachable(s, "it has not answered in time");
-    else if (hf__list_empty(&s->sent))
+    else if (hf__list_empty(&s->sent) && !s->looking)
         uv_timer_stop(&s->timer);
 }
 
@@ -739,6 +778,7 @@ hf__session *hf__session_new(const hf__session_env *env, hf__session_kind kind,
     hf__list_init(&s->again);
     s->password.done = on_password;
     (void)hf__random(&s->nonce, sizeof s->nonce);
+    (void)hf__random(&s->number, sizeof s->number);
     s->nonce &= INT32_MAX;
     s->heard_ms = now_ms();
     s->handles = 1;

@@ -81,8 +81,11 @@ struct hf__session {
     uint64_t heard_ms;
     hf__node sent;
     hf__node again; /* had no effect: the script was not known */
-    bool put_off;   /* what is unsent waits until those can be sent again */
+    bool looking;   /* it was asked once more what history its data has */
+    uint64_t looked_ms;
+    bool put_off; /* what is unsent waits until those can be sent again */
     uint32_t nonce;
+    uint64_t number;  /* random: no other connection has it */
     uint32_t scripts; /* that the server knows, by bit */
     uint8_t steps[8]; /* of the greeting, in the order of their answers */
     uint8_t n_steps;
