@@ -18,14 +18,19 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { STARTS_MAX = 5, PATIENCE_MS = 10000 };
+enum { STARTS_MAX = 5, PATIENCE_MS = 10000, NODES_MAX = 3, REPLICA = 9, WORDS_MAX = 40 };
 
-static struct {
+typedef struct node {
     pid_t pid; /* 0: it does not run */
-    pid_t replica;
     uint16_t port;
     int fd; /* our own connection */
     FILE *in;
+} node;
+
+static struct {
+    node nodes[NODES_MAX];
+    size_t n_nodes; /* of a cluster; 0: it is none, and there is one */
+    pid_t replica;
     char folder[64];
     _Atomic uint64_t *clock;
     char *answer;
@@ -35,6 +40,10 @@ static struct {
 static void give_up(const char *what) {
     perror(what);
     exit(1);
+}
+
+static size_t count_nodes(void) {
+    return server.n_nodes > 0 ? server.n_nodes : 1;
 }
 
 /* ---------------------------------------------------------------- life */
@@ -47,26 +56,30 @@ static void end_process(pid_t *pid) {
     *pid = 0;
 }
 
-static void stop(void) {
-    if (server.in != NULL) fclose(server.in);
-    server.in = NULL;
-    end_process(&server.pid);
+static void stop(node *n) {
+    if (n->in != NULL) fclose(n->in);
+    n->in = NULL;
+    end_process(&n->pid);
 }
 
-static void remove_file(const char *name) {
-    char path[128];
+static void remove_file(const char *format, size_t number) {
+    char path[160];
+    int len = snprintf(path, sizeof path, "%s/", server.folder);
 
-    snprintf(path, sizeof path, "%s/%s", server.folder, name);
+    snprintf(path + len, sizeof path - (size_t)len, format, number);
     (void)unlink(path);
 }
 
 static void clean_up(void) {
-    stop();
+    for (size_t i = 0; i < NODES_MAX; i++) {
+        stop(&server.nodes[i]);
+        remove_file("dump-%zu.rdb", i);
+        remove_file("nodes-%zu.conf", i);
+    }
     end_process(&server.replica);
     free(server.answer);
-    remove_file("clock");
-    remove_file("log");
-    remove_file("dump.rdb");
+    remove_file("clock", 0);
+    remove_file("log", 0);
     (void)rmdir(server.folder);
 }
 
@@ -125,112 +138,191 @@ static const char *program(void) {
     return given != NULL ? given : "redis-server";
 }
 
-/* `master`: what it is a replica of; NULL: of nothing. */
-static void become_server(int port_number, const char *master) {
+static void add_word(const char **words, size_t *n, const char *word) {
+    if (*n < WORDS_MAX - 1) words[(*n)++] = word;
+    words[*n] = NULL;
+}
+
+/* `number` names its files. `master`: what it is a replica of; NULL: of nothing. */
+static void become_server(size_t number, int port_number, const char *master) {
     char preload[512];
     char port[8];
+    char bus[8];
     char log[128];
+    char dump[32];
+    char conf[32];
+    const char *words[WORDS_MAX];
+    size_t n = 0;
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     find_preload(preload, sizeof preload);
     setenv("LD_PRELOAD", preload, 1);
     snprintf(port, sizeof port, "%d", port_number);
+    snprintf(bus, sizeof bus, "%d", free_port());
     snprintf(log, sizeof log, "%s/log", server.folder);
-    execlp(program(), program(), "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir",
-           server.folder, "--logfile", log, "--repl-diskless-sync-delay", "0",
-           master == NULL ? (char *)NULL : "--replicaof", master, (char *)NULL);
+    snprintf(dump, sizeof dump, "dump-%zu.rdb", number);
+    snprintf(conf, sizeof conf, "nodes-%zu.conf", number);
+    const char *const usual[] = {program(),
+                                 "--port",
+                                 port,
+                                 "--bind",
+                                 "127.0.0.1",
+                                 "--save",
+                                 "",
+                                 "--dir",
+                                 server.folder,
+                                 "--logfile",
+                                 log,
+                                 "--dbfilename",
+                                 dump,
+                                 "--repl-diskless-sync-delay",
+                                 "0"};
+    const char *const cluster[] = {"--cluster-enabled", "yes", "--cluster-config-file", conf,
+                                   "--cluster-port",    bus};
+    for (size_t i = 0; i < sizeof usual / sizeof usual[0]; i++)
+        add_word(words, &n, usual[i]);
+    for (size_t i = 0; server.n_nodes > 0 && i < sizeof cluster / sizeof cluster[0]; i++)
+        add_word(words, &n, cluster[i]);
+    if (master != NULL) add_word(words, &n, "--replicaof");
+    if (master != NULL) add_word(words, &n, master);
+    execvp(program(), (char *const *)(uintptr_t)words);
     _exit(errno == ENOENT ? 127 : 126);
 }
 
-static bool connect_to(void) {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons(server.port),
-                                  .sin_addr = {htonl(INADDR_LOOPBACK)}};
+static bool connect_to(node *n) {
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(n->port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
 
-    server.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (server.fd < 0) give_up("socket");
-    if (connect(server.fd, (struct sockaddr *)&address, sizeof address) == 0) {
-        server.in = fdopen(server.fd, "r");
-        return server.in != NULL;
+    n->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (n->fd < 0) give_up("socket");
+    if (connect(n->fd, (struct sockaddr *)&address, sizeof address) == 0) {
+        n->in = fdopen(n->fd, "r");
+        return n->in != NULL;
     }
-    close(server.fd);
+    close(n->fd);
     return false;
 }
 
 /* False: it has ended again, since another has taken the port. */
-static bool start(void) {
+static bool start(node *n) {
     const struct timespec pause = {0, 5000000};
     int status;
 
-    server.pid = fork();
-    if (server.pid < 0) give_up("fork");
-    if (server.pid == 0) become_server(server.port, NULL);
+    n->pid = fork();
+    if (n->pid < 0) give_up("fork");
+    if (n->pid == 0) become_server((size_t)(n - server.nodes), n->port, NULL);
     for (int i = 0; i < PATIENCE_MS / 5; i++) {
-        if (waitpid(server.pid, &status, WNOHANG) == server.pid) {
-            server.pid = 0;
+        if (waitpid(n->pid, &status, WNOHANG) == n->pid) {
+            n->pid = 0;
             if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
                 SKIP("there is no redis-server here");
             return false;
         }
-        if (connect_to()) return true;
+        if (connect_to(n)) return true;
         nanosleep(&pause, NULL);
     }
     FAIL("the server does not answer");
     exit(1);
 }
 
-static void start_anywhere(void) {
+static void start_anywhere(node *n) {
     make_folder();
     for (int i = 0; i < STARTS_MAX; i++) {
-        server.port = free_port();
-        if (start()) return;
+        n->port = free_port();
+        if (start(n)) return;
     }
     FAIL("no server could be started: see %s/log", server.folder);
     exit(1);
 }
 
+/* Waits until the node's answer has this text in it. */
+static void wait_for(size_t number, const char *words, const char *text) {
+    const struct timespec pause = {0, 10000000};
+
+    for (int i = 0; i < PATIENCE_MS / 10; i++) {
+        if (strstr(redis_do_at(number, words), text) != NULL) return;
+        nanosleep(&pause, NULL);
+    }
+    FAIL("a server does not say \"%s\"", text);
+    exit(1);
+}
+
+/* The slots in as many parts as there are nodes. */
+static void form_cluster(void) {
+    size_t n = server.n_nodes;
+    char words[96];
+
+    for (size_t i = 0; i < n; i++) {
+        snprintf(words, sizeof words, "CLUSTER ADDSLOTSRANGE %zu %zu", 16384 * i / n,
+                 16384 * (i + 1) / n - 1);
+        CHECK_STR(redis_do_at(i, words), "OK");
+        snprintf(words, sizeof words, "CLUSTER SET-CONFIG-EPOCH %zu", i + 1);
+        CHECK_STR(redis_do_at(i, words), "OK");
+    }
+    for (size_t i = 1; i < n; i++) {
+        char bus[32];
+
+        snprintf(bus, sizeof bus, "%s", redis_do_at(i, "CONFIG GET cluster-port"));
+        snprintf(words, sizeof words, "CLUSTER MEET 127.0.0.1 %d %s", server.nodes[i].port,
+                 strchr(bus, '\n') + 1);
+        CHECK_STR(redis_do_at(0, words), "OK");
+    }
+    for (size_t i = 0; i < n; i++)
+        wait_for(i, "CLUSTER INFO", "cluster_state:ok");
+    for (size_t i = 0; i < n; i++) {
+        snprintf(words, sizeof words, "cluster_size:%zu", n);
+        wait_for(i, "CLUSTER INFO", words);
+    }
+}
+
+void redis_as_cluster(size_t nodes) {
+    if (server.n_nodes > 0) return;
+    server.n_nodes = nodes;
+    for (size_t i = 0; i < nodes; i++)
+        start_anywhere(&server.nodes[i]);
+    form_cluster();
+}
+
 uint16_t redis_port(void) {
-    if (server.pid == 0) start_anywhere();
-    return server.port;
+    if (server.nodes[0].pid == 0) start_anywhere(&server.nodes[0]);
+    return server.nodes[0].port;
 }
 
 void redis_fresh(char *url, size_t size) {
-    snprintf(url, size, "redis://127.0.0.1:%d", redis_port());
-    CHECK_STR(redis_do("FLUSHALL"), "OK");
+    const char *scheme = server.n_nodes > 0 ? "redis+cluster" : "redis";
+
+    snprintf(url, size, "%s://127.0.0.1:%d", scheme, redis_port());
+    for (size_t i = 0; i < count_nodes(); i++)
+        CHECK_STR(redis_do_at(i, "FLUSHALL"), "OK");
 }
 
 void redis_restart(bool with_data) {
     if (with_data)
         CHECK_REDIS("SAVE", "OK");
     else
-        remove_file("dump.rdb");
-    stop();
-    if (start()) return;
+        remove_file("dump-%zu.rdb", 0);
+    stop(&server.nodes[0]);
+    if (start(&server.nodes[0])) return;
     FAIL("the server does not start again");
     exit(1);
 }
 
 void redis_freeze(bool frozen) {
-    kill(server.pid, frozen ? SIGSTOP : SIGCONT);
+    kill(server.nodes[0].pid, frozen ? SIGSTOP : SIGCONT);
 }
 
 void redis_replica(bool on) {
-    const struct timespec pause = {0, 10000000};
     int port = free_port();
     char master[32];
 
     end_process(&server.replica);
     if (!on) return;
     redis_set_clock(0);
-    snprintf(master, sizeof master, "127.0.0.1 %d", server.port);
+    snprintf(master, sizeof master, "127.0.0.1 %d", redis_port());
     server.replica = fork();
     if (server.replica < 0) give_up("fork");
-    if (server.replica == 0) become_server(port, master);
-    for (int i = 0; i < PATIENCE_MS / 10; i++) {
-        if (strstr(redis_do("INFO replication"), "state=online") != NULL) return;
-        nanosleep(&pause, NULL);
-    }
-    FAIL("the replica does not follow");
+    if (server.replica == 0) become_server(REPLICA, port, master);
+    wait_for(0, "INFO replication", "state=online");
 }
 
 void redis_set_clock(uint64_t real_us) {
@@ -241,29 +333,27 @@ void redis_set_clock(uint64_t real_us) {
 /* ---------------------------------------------------------------- commands */
 
 /* At once: in pieces, each would wait for the one before to be acknowledged. */
-static void send_all(const char *data, size_t len) {
+static void send_all(const node *n, const char *data, size_t len) {
     while (len > 0) {
-        ssize_t n = send(server.fd, data, len, MSG_NOSIGNAL);
-        if (n <= 0) give_up("the server");
-        data += n;
-        len -= (size_t)n;
+        ssize_t sent = send(n->fd, data, len, MSG_NOSIGNAL);
+        if (sent <= 0) give_up("the server");
+        data += sent;
+        len -= (size_t)sent;
     }
 }
 
-static void read_answer(FILE *to);
-
-static void read_text(FILE *to, long len) {
+static void read_text(FILE *in, FILE *to, long len) {
     for (long i = 0; i < len; i++)
-        putc(getc(server.in), to);
-    (void)getc(server.in);
-    (void)getc(server.in);
+        putc(getc(in), to);
+    (void)getc(in);
+    (void)getc(in);
 }
 
-static void read_answer(FILE *to) {
+static void read_answer(FILE *in, FILE *to) {
     char line[512];
     long n;
 
-    if (fgets(line, sizeof line, server.in) == NULL) give_up("the server");
+    if (fgets(line, sizeof line, in) == NULL) give_up("the server");
     line[strcspn(line, "\r")] = '\0';
     n = strtol(line + 1, NULL, 10);
     switch (line[0]) {
@@ -271,12 +361,12 @@ static void read_answer(FILE *to) {
         if (n < 0)
             fputs("(nil)", to);
         else
-            read_text(to, n);
+            read_text(in, to, n);
         break;
     case '*':
         for (long i = 0; i < n; i++) {
             if (i > 0) putc('\n', to);
-            read_answer(to);
+            read_answer(in, to);
         }
         break;
     case '-': fprintf(to, "(error) %s", line + 1); break;
@@ -284,12 +374,13 @@ static void read_answer(FILE *to) {
     }
 }
 
-const char *redis_command(const hf_slice *words, size_t n) {
+static const char *command_at(size_t number, const hf_slice *words, size_t n) {
+    const node *at = &server.nodes[number];
     char *command = NULL;
     size_t len = 0;
     FILE *to;
 
-    (void)redis_port();
+    if (number == 0) (void)redis_port();
     to = open_memstream(&command, &len);
     if (to == NULL) give_up("open_memstream");
     fprintf(to, "*%zu\r\n", n);
@@ -299,17 +390,21 @@ const char *redis_command(const hf_slice *words, size_t n) {
         fputs("\r\n", to);
     }
     fclose(to);
-    send_all(command, len);
+    send_all(at, command, len);
     free(command);
     free(server.answer);
     to = open_memstream(&server.answer, &server.answer_len);
     if (to == NULL) give_up("open_memstream");
-    read_answer(to);
+    read_answer(at->in, to);
     fclose(to);
     return server.answer;
 }
 
-const char *redis_do(const char *text) {
+const char *redis_command(const hf_slice *words, size_t n) {
+    return command_at(0, words, n);
+}
+
+const char *redis_do_at(size_t number, const char *text) {
     hf_slice words[16];
     size_t n = 0;
 
@@ -319,7 +414,11 @@ const char *redis_do(const char *text) {
         text += len;
         text += strspn(text, " ");
     }
-    return redis_command(words, n);
+    return command_at(number, words, n);
+}
+
+const char *redis_do(const char *words) {
+    return redis_do_at(0, words);
 }
 
 long redis_count(const char *command) {

@@ -14,8 +14,11 @@
 
 /* The port of the server; the test is skipped where there is no such program. */
 uint16_t redis_port(void);
-/* Writes "redis://127.0.0.1:PORT", of a server that is empty. */
+/* Writes "redis://127.0.0.1:PORT", or "redis+cluster://...", of a server that is empty. */
 void redis_fresh(char *url, size_t size);
+/* The server is a Cluster of so many nodes, 1 to 3. Before all else. The clock of more than one
+ * must not be set: each would take the others for dead. */
+void redis_as_cluster(size_t nodes);
 /* Ends it with SIGKILL and starts another on the same port: with its data, or without. */
 void redis_restart(bool with_data);
 /* Stops it where it stands (SIGSTOP), or lets it go on. */
@@ -28,6 +31,8 @@ void redis_set_clock(uint64_t real_us);
 /* Sends a command whose words have no blanks in them, and gives the answer as text, which is good
  * until the next: "OK", "7", "(nil)", "(error) ...", those of an array in a line each. */
 const char *redis_do(const char *words);
+/* The same of one of a cluster's nodes, from 0. */
+const char *redis_do_at(size_t node, const char *words);
 /* The same, of words with anything in them. */
 const char *redis_command(const hf_slice *words, size_t n);
 #define CHECK_REDIS(words, expected) CHECK_STR(redis_do(words), expected)

@@ -63,13 +63,13 @@ void world_open(world *w, const store_subject *subject) {
     w->subject = subject;
     w->boot_ns = FIRST_BOOT_NS;
     w->real_us = FIRST_REAL_US;
-    world_set_clock(w);
     snprintf(w->boot_id, sizeof w->boot_id, "boot-1");
     w->clock = (hf_clock){read_boot_ns, read_real_us, w->boot_id, w};
     w->allocator = (hf_allocator){world_resize, w};
     w->shared.allocator = &w->allocator;
     uv_mutex_init(&w->shared.lock);
     subject->fresh(w->text, sizeof w->text);
+    world_set_clock(w);
     if (!hf__url_parse(&w->url, slice_of(w->text), &w->allocator, &why)) FAIL("%s", why);
 }
 
