@@ -191,9 +191,10 @@ static void explain(const hf__redis_task *task, hf_error *error) {
 
     if (error->code != HF_ETYPE) return;
     hf__error_set(error, HF_ETYPE, 0,
-                  "in Redis \"%.*s%.*s\", or what Holdfast keeps beside it, holds other data than "
-                  "Holdfast's: remove it, or choose another prefix or key",
-                  hf__shown(prefix), prefix.data, hf__shown(key), key.data);
+                  "Redis at %s has other data than Holdfast's in \"%.*s%.*s\", or in what Holdfast "
+                  "keeps beside it: remove that, or choose another prefix or key",
+                  task->server != NULL ? task->server->name : "its address", hf__shown(prefix),
+                  prefix.data, hf__shown(key), key.data);
 }
 
 /* ---------------------------------------------------------------- tasks */

@@ -15,7 +15,7 @@ static const meaning meanings[] = {
     {"WRONGPASS", HF_EACCES, 0, "user name or password is wrong, or the user is switched off"},
     {"NOPERM", HF_EACCES, 0,
      "the user may not do this: let it have +@read +@write +@scripting +@connection +@pubsub "
-     "+info on the prefix's keys and channels (ACL SETUSER)"},
+     "+info +time, in a cluster +cluster|slots, on the prefix's keys and channels (ACL SETUSER)"},
     {"DENIED", HF_EACCES, 0,
      "it is in protected mode, and serves only its own machine: give it a password, or see "
      "protected-mode in its configuration"},
@@ -59,6 +59,10 @@ static bool contains(hf_slice text, const char *part) {
 static const meaning *find(hf_slice text) {
     bool wrapped = begins_with(text, "ERR") && contains(text, "Error running script");
 
+    /* What a user may not do from within a script, as Redis 7 and Valkey 8 say it. */
+    if (begins_with(text, "ERR") && (contains(text, "The user executing the script") ||
+                                     contains(text, "ACL failure in script")))
+        text = (hf_slice){"NOPERM", 6};
     for (size_t i = 0; i < sizeof meanings / sizeof meanings[0]; i++) {
         const char *prefix = meanings[i].prefix;
         if (wrapped ? contains(text, prefix) : begins_with(text, prefix)) return &meanings[i];
