@@ -795,9 +795,38 @@ TEST(a_quiet_connection_asks_what_has_become_of_its_server) {
         hf__redis_send(b.redis, &calls[i].base);
         UNTIL(&b, calls[i].ended);
         CHECK_STR(replid_seen, i == 0 ? "aaaa" : "bbbb");
+        CHECK_INT(b.commands, i + 1);
         then = uv_hrtime();
         UNTIL(&b, uv_hrtime() - then > UINT64_C(1100000000));
     }
     CHECK_INT(b.server.connections, 1);
+    bed_close(&b);
+}
+
+static void answer_no_history(peer *p, const hf__reply *command) {
+    bed *b = p->server->data;
+
+    if (peer_is(command, "INFO") && b->ended > 0)
+        peer_say(p, ":1\r\n");
+    else
+        on_command(p, command);
+}
+
+/* It greets as it should, and then makes no sense: who waits must hear of that. */
+TEST(a_server_that_does_not_tell_its_history_is_an_error) {
+    call calls[2];
+    uint64_t then;
+    bed b;
+
+    bed_open(&b, "", answer_pong);
+    b.server.on_command = answer_no_history;
+    send_call(&b, &calls[0], "PING", false);
+    UNTIL(&b, calls[0].ended);
+    then = uv_hrtime();
+    UNTIL(&b, uv_hrtime() - then > UINT64_C(1100000000));
+    send_call(&b, &calls[1], "PING", false);
+    UNTIL(&b, calls[1].ended);
+    CHECK_INT(calls[1].error.code, HF_EPROTO);
+    CHECK_UINT(calls[1].error.flags, HF_RETRYABLE);
     bed_close(&b);
 }

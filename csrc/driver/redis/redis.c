@@ -241,19 +241,20 @@ static void on_down(hf__session *session, const hf_error *error) {
     hf__redis_node *node = session->data;
     hf__redis *redis = node->redis;
     bool was_ready = node->ready_ms != 0;
+    /* One that would not even tell its history has done as little as one that was never ready. */
+    bool was_of_use = was_ready && !session->looking;
 
     if (was_ready && uv_now(redis->env.loop) - node->ready_ms >= STEADY_MS) node->tries = 0;
     node->ready_ms = 0;
     node->session = NULL;
     session->data = redis;
-    if (was_ready) {
-        /* What had no effect waits for the next session. */
-        hf__list_append(&session->unsent, &node->waiting);
-        hf__list_append(&node->waiting, &session->unsent);
+    /* What had no effect waits for the next session. */
+    hf__list_append(&session->unsent, &node->waiting);
+    hf__list_append(&node->waiting, &session->unsent);
+    if (was_of_use)
         try_later(node);
-    } else {
+    else
         hf__redis_node_failed(node, error);
-    }
     if (redis->cluster != NULL && node->kind == HF__SESSION_COMMANDS)
         hf__cluster_down(redis->cluster, node, error);
 }

@@ -271,6 +271,7 @@ static void become_ready(hf__session *s) {
         return;
     }
     s->state = HF__SESSION_READY;
+    s->looked_ms = now_ms();
     if (s->is_name) hf__peers_note(s->env->store->shared, &s->address, &s->peers[s->peer - 1]);
     s->env->events.ready(s);
 }
