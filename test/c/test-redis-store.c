@@ -233,6 +233,8 @@ TEST(state_that_is_gone) {
     CHECK_STR(beside("DEL", "s", 'h', NULL), "1");
     CHECK(ASK(&s.rig, .verb = HF_TAKE, .keys = "s", .token = 1, .limit = 2)->applied);
     CHECK_INT(take(&s, "s", 3)->refused, HF_REFUSED_HELD);
+    /* Nobody knows any more how many the second lets in: none. */
+    CHECK(!ASK(&s.rig, .verb = HF_TAKE, .keys = "s", .token = 4, .limit = 9)->applied);
     CHECK(drop(&s, "s", 1) && drop(&s, "s", 2));
     CHECK(take(&s, "s", 3)->applied);
     end(&s);
@@ -688,6 +690,47 @@ TEST(replicas) {
     CHECK_INT(take(&s, "k", 2)->refused, HF_REFUSED_HELD); /* it has landed: the core undoes it */
     CHECK(drop(&s, "k", 1));
     end(&s);
+}
+
+/* Memory of ours runs out at any point: every op ends, with HF_ENOMEM or, where only the answer
+ * could not be taken in, in doubt; and the store goes on. */
+TEST(memory_runs_out) {
+    static const ask asks[] = {
+        {.verb = HF_TAKE, .keys = "a b", .token = 1, .flags = HF_OP_WAIT},
+        {.verb = HF_TAKE, .keys = "}", .token = 2}, /* whose slot must be looked up */
+        {.verb = HF_LIST},
+        {.verb = HF_PUT, .space = HF_VALUES, .keys = "v", .value = "x", .token = 3},
+        {.verb = HF_GET, .space = HF_VALUES, .keys = "v"},
+        {.verb = HF_DROP, .keys = "a b", .token = 1},
+    };
+    injector starve = {0};
+    long struck = 0;
+    scene s;
+
+    for (size_t i = 0; i < sizeof asks / sizeof asks[0]; i++) {
+        bool hit = true;
+
+        for (long n = 1; hit; n++) {
+            slot one = {.ended = 0};
+
+            parameters = NULL;
+            world_open(&s.world, &subject);
+            s.world.starve = &starve;
+            rig_open_idle(&s.rig, &s.world, false);
+            injector_arm(&starve, n);
+            rig_submit(&s.rig, &one, &asks[i], 1);
+            RIG_UNTIL(&s.rig, one.ended > 0);
+            hit = injector_disarm(&starve);
+            struck += hit;
+            CHECK_INT(one.ended, 1);
+            if (one.op.error.code != HF_OK && one.op.error.code != HF_ENOMEM)
+                CHECK_UINT(one.op.error.code, HF_EUNAVAIL);
+            slot_reset(&one);
+            CHECK_INT(take(&s, "other", 9)->error.code, HF_OK);
+            end(&s);
+        }
+    }
+    CHECK(struck > 30);
 }
 
 TEST(settings_are_checked) {

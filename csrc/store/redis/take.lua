@@ -81,7 +81,8 @@ local function is_own(fence)
 end
 
 -- The least limit of those who share the key now. It is looked for only where it decides: there are
--- never more of them than the limit that is kept, so there are not many.
+-- never more of them than the limit that is kept, so there are not many. What is not known (evicted,
+-- deleted by hand) could be any, and lets nobody in.
 local function least_limit(key)
     local limits, least = {}, 4294967295
     local all = call('HGETALL', key.base .. 'h')
@@ -89,14 +90,14 @@ local function least_limit(key)
         limits[all[i]] = tonumber(match(all[i + 1], '^%d+ %S+ %S+ %d+ (%d+)'))
     end
     for _, member in ipairs(call('ZRANGEBYSCORE', key.base .. 'z', '(' .. now(), '+inf')) do
-        least = math.min(least, limits[member] or least)
+        least = math.min(least, limits[member] or 1)
     end
     return least
 end
 
 local function look_at_sharers(key)
     local z, h = key.base .. 'z', key.base .. 'h'
-    key.least = tonumber(call('HGET', h, '') or 4294967295)
+    key.least = tonumber(call('HGET', h, '') or 1)
     if shares(key, token) then
         is_own(match(call('HGET', h, token) or '', '^%d+'))
         return
@@ -246,7 +247,8 @@ local function hold_with_others(key)
     local z, h = key.base .. 'z', key.base .. 'h'
     if key.is_shared then
         call('ZADD', z, now() + ttl, token)
-        for _, member in ipairs(call('ZRANGEBYSCORE', z, '-inf', now())) do
+        -- Those whose time is up do not count; a few at a time, they go.
+        for _, member in ipairs(call('ZRANGEBYSCORE', z, '-inf', now(), 'LIMIT', 0, 100)) do
             call('ZREM', z, member)
             call('HDEL', h, member)
         end
