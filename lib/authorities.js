@@ -53,7 +53,7 @@ function withAuthorities(url, settings) {
   if (settings.some((each, i) => i % 2 === 0 && each === 'tlsCa')) return settings;
   if (/[?&]tlsCa=/.test(url)) return settings;
   if (!process.env.NODE_EXTRA_CA_CERTS && systemHasAny()) return settings;
-  return [...settings, 'tlsCa', Buffer.from([...tls.rootCertificates, ...extra()].join('\n'))];
+  return [...settings, 'tlsRoots', Buffer.from([...tls.rootCertificates, ...extra()].join('\n'))];
 }
 
 module.exports = { withAuthorities };

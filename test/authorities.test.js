@@ -24,12 +24,12 @@ describe('authorities', () => {
     fs.writeFileSync(file, 'one more');
     process.env.NODE_EXTRA_CA_CERTS = file;
     const [name, value] = added('rediss://host');
-    assert.equal(name, 'tlsCa');
+    assert.equal(name, 'tlsRoots');
     assert.ok(value.includes(tls.rootCertificates[0]));
     assert.ok(value.toString().endsWith('\none more'));
-    assert.equal(added('redis://host?tls=true')[0], 'tlsCa');
-    assert.equal(added('valkeys+cluster://host')[0], 'tlsCa');
-    assert.equal(added('redis://host', ['tls', 'true'])[0], 'tlsCa');
+    assert.equal(added('redis://host?tls=true')[0], 'tlsRoots');
+    assert.equal(added('valkeys+cluster://host')[0], 'tlsRoots');
+    assert.equal(added('redis://host', ['tls', 'true'])[0], 'tlsRoots');
   });
 
   it('are not added where there is no TLS, or where they are named', () => {

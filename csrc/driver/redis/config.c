@@ -186,6 +186,7 @@ static hf_code read_tls(hf__redis_config *config, const hf__store_env *env, hf_e
     if (read_flag(env, "tlsRejectUnauthorized", &verify, error) != HF_OK) return error->code;
     tls->insecure = !verify;
     hf__setting_get(env, "tlsCa", &tls->ca);
+    hf__setting_get(env, "tlsRoots", &tls->roots);
     hf__setting_get(env, "tlsCert", &tls->cert);
     hf__setting_get(env, "tlsKey", &tls->key);
     hf__setting_get(env, "tlsServername", &tls->servername);

@@ -107,7 +107,7 @@ hf_code hf__redis_new(const hf__store_env *env, const hf__redis_events *events, 
 /* Names of the URL parameters and settings it reads, separated by blanks. */
 #define HF__REDIS_PARAMS                                                                    \
     "db username password connectTimeout commandTimeout sentinelUsername sentinelPassword " \
-    "tls tlsCa tlsCert tlsKey tlsServername tlsRejectUnauthorized"
+    "tls tlsCa tlsRoots tlsCert tlsKey tlsServername tlsRejectUnauthorized"
 
 void hf__redis_send(hf__redis *redis, hf__redis_call *call);
 /* Takes a call back that has not been sent: true, and `done` will not run. */

@@ -163,6 +163,11 @@ static hf_code set_up(hf__tls_context *context, const hf__tls_options *options, 
         SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, on_verified);
     if (context->has_ca) {
         if (hf__tls_trust(ctx, options->ca, error) != HF_OK) return error->code;
+    } else if (options->roots.len > 0) {
+        /* Whatever of them can be read: nobody has chosen these. */
+        context->has_system = true;
+        (void)hf__tls_trust(ctx, options->roots, error);
+        hf__error_clear(error);
     } else if (!options->insecure) {
         context->has_system = hf__tls_trust_system(ctx);
     }

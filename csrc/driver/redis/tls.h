@@ -14,6 +14,7 @@ typedef struct hf__tls hf__tls;
 typedef struct hf__tls_options {
     /* PEM; empty: the system's authorities, or what SSL_CERT_FILE and SSL_CERT_DIR name */
     hf_slice ca;
+    hf_slice roots;      /* PEM; whom to trust in place of those, where there is no `ca` */
     hf_slice cert;       /* PEM chain of the client; empty: none */
     hf_slice key;        /* PEM; goes with `cert` */
     hf_slice servername; /* to verify and to ask for (SNI) instead of the host; empty: the host */
