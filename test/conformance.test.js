@@ -3,6 +3,9 @@
 const path = require('node:path');
 const { conformance } = require('./conformance');
 const { useFolder } = require('./helpers');
+const {
+  startCluster, startSentinels, startServer, stopAll, useDeployment,
+} = require('./redis-servers');
 
 conformance('memory', () => 'memory:');
 
@@ -11,3 +14,21 @@ describe('with a folder', () => {
   let serial = 0;
   conformance('sqlite', () => `sqlite:${path.join(folder.path, `store-${++serial}.db`)}`);
 });
+
+const deployments = {
+  redis: () => startServer(),
+  valkey: () => startServer({ kind: 'valkey' }),
+  'redis Sentinel': () => startSentinels(),
+  'valkey Sentinel': () => startSentinels({ kind: 'valkey' }),
+  'redis Cluster': () => startCluster(),
+  'valkey Cluster': () => startCluster({ kind: 'valkey' }),
+};
+
+for (const [name, start] of Object.entries(deployments)) {
+  describe(`with ${name}`, () => {
+    const { url } = useDeployment(start);
+    conformance(name, url);
+  });
+}
+
+after(stopAll);

@@ -288,6 +288,26 @@ function startCluster({ kind = 'redis', config } = {}) {
   return new ClusterDeployment(kind).start(config);
 }
 
+let serial = 0;
+
+/**
+ * A deployment for the suite that calls this, from `before` to `after`: `scope.deployment`, and
+ * `scope.url(params)` of a store in which nothing is.
+ *
+ * @param {() => Promise<object>} start
+ */
+function useDeployment(start) {
+  const scope = {
+    deployment: null,
+    // In a Cluster, keys that are used together have one slot where the prefix says so.
+    url: (params) => scope.deployment.url({ prefix: `{test-${++serial}}:`, ...params }),
+  };
+  before(async () => { scope.deployment = await start(); });
+  after(() => scope.deployment?.stop());
+  return scope;
+}
+
 module.exports = {
   DURABLE, ServerProcess, startCluster, startSentinels, startServer, startTlsServer, stopAll,
+  useDeployment,
 };

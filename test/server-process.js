@@ -27,8 +27,11 @@ const given = new Set();
 
 /** The program of that name which script/servers has unpacked, else the machine's own. */
 function program(name) {
-  const unpacked = path.join(UNPACKED, 'bin', name);
-  return fs.existsSync(unpacked) ? unpacked : name;
+  const folders = [path.join(UNPACKED, 'bin'), ...(process.env.PATH ?? '').split(path.delimiter)];
+  const paths = folders.map((folder) => path.join(folder, name));
+  const found = paths.find((each) => fs.existsSync(each));
+  if (found === undefined) throw new Error(`there is no ${name}: script/servers gets it`);
+  return found;
 }
 
 /** The folders of unpacked libraries; empty if there are none. */
@@ -37,6 +40,16 @@ function libraries() {
   if (!fs.existsSync(folder)) return '';
   return fs.readdirSync(folder).filter((name) => name.includes('-linux-gnu'))
     .map((name) => path.join(folder, name)).join(':');
+}
+
+/** The shared library of that name, relative to the system's folder of libraries. */
+function library(name) {
+  const system = fs.readdirSync('/usr/lib').filter((each) => each.includes('-linux-gnu'))
+    .map((each) => path.join('/usr/lib', each));
+  const paths = [...libraries().split(':'), ...system].map((folder) => path.join(folder, name));
+  const found = paths.find((each) => fs.existsSync(each));
+  if (found === undefined) throw new Error(`there is no ${name}: script/servers gets it`);
+  return found;
 }
 
 /** Where a test runs under a sanitizer, its servers do not. */
@@ -285,4 +298,4 @@ process.on('exit', () => {
   }
 });
 
-module.exports = { ServerProcess, freePort, libraries, program, stopAll };
+module.exports = { ServerProcess, freePort, libraries, library, program, stopAll };
