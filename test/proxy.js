@@ -159,7 +159,9 @@ class Link {
   cut() {
     for (const socket of [this.client, this.server]) {
       // A client sees a reset where the other end is not there any more, an end where it closes.
-      if (this.proxy.random() < 0.5) socket.resetAndDestroy();
+      // Node.js resets only what has nothing left to write, and has not been ended.
+      const resettable = socket.writable && socket.writableLength === 0;
+      if (resettable && this.proxy.random() < 0.5) socket.resetAndDestroy();
       else socket.destroy();
     }
   }
@@ -173,6 +175,7 @@ class Proxy {
   #listener = null;
   #move = null;
   #mutes = false;
+  #stopped = false;
 
   /**
    * @param {{ host?: string, port?: number, path?: string }} target of its connections
@@ -261,7 +264,7 @@ class Proxy {
   }
 
   async allow() {
-    if (this.#listener !== null) return;
+    if (this.#listener !== null || this.#stopped) return;
     this.#listener = net.createServer({ noDelay: true }, (client) => this.#accept(client));
     this.#listener.listen(this.port, '127.0.0.1');
     await once(this.#listener, 'listening');
@@ -275,6 +278,7 @@ class Proxy {
   }
 
   async stop() {
+    this.#stopped = true;
     this.calm();
     await this.refuse();
     while (this.links.size > 0) await new Promise((resolve) => { this.unlinked = resolve; });
