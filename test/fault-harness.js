@@ -80,12 +80,12 @@ class Child {
   #stderr = '';
   #frozen = false;
 
-  constructor(role, args) {
+  constructor(role, args, env) {
     this.role = role;
     this.listener = null;
     this.over = false;
     this.#process = spawn(process.execPath, [CHILD, role, JSON.stringify(args)], {
-      env: environment(),
+      env: { ...environment(), ...env },
       stdio: ['pipe', 'pipe', 'pipe'],
     });
     this.pid = this.#process.pid;
@@ -202,8 +202,8 @@ class Child {
   }
 }
 
-function start(role, args = {}) {
-  return new Child(role, args);
+function start(role, args = {}, env = {}) {
+  return new Child(role, args, env);
 }
 
 /** A process that does what it is told, with a store open if `url` is given. */

@@ -5,7 +5,7 @@
 
 const fs = require('node:fs');
 const { setTimeout: sleep } = require('node:timers/promises');
-const { HoldfastError, LockLostError, LockTimeoutError, open } = require('../lib');
+const { Holdfast, HoldfastError, LockLostError, LockTimeoutError } = require('../lib');
 const { seeded } = require('./fault-harness');
 
 const OPS = 12; // at work at a time, a new one every so many milliseconds
@@ -50,17 +50,27 @@ class Worker {
     while (this.now() < end);
   }
 
+  /** Most want it alone; on some keys others share it. */
+  pickMode(key) {
+    const { random } = this;
+    if (!this.options.sharedKeys.includes(key) || random.chance(0.4)) return {};
+    return random.chance(0.5) ? { mode: 'shared' } : { permits: random.between(2, 3) };
+  }
+
   async lockOnce() {
     const { random } = this;
     const key = random.pick(this.options.keys);
+    const mode = this.pickMode(key);
     // A lock that may be taken from a holder that stands still promises nothing in advance.
     const nervous = random.chance(0.2);
     const options = {
-      ttl: random.between(200, 1500),
+      ...mode,
+      ttl: random.between(200, this.options.ttlMs),
       wait: random.between(0, 3000),
       renew: random.chance(0.8),
       ...(nervous && { maxStall: 200 }),
     };
+    const asked = this.now();
     let lock;
     try {
       lock = await this.hf.lock(key, options);
@@ -71,16 +81,17 @@ class Worker {
     const { token, fence } = lock;
     const t = this.now();
     if (!lock.held) return; // this process stood still before it could see that it had it
-    this.note('take', { key, token, fence, t });
-    const holder = { lock, nervous };
+    this.note('take', { key, token, fence, asked, t, ...mode });
+    const holder = { lock, nervous, alone: mode.mode === undefined && mode.permits === undefined };
     this.locks.add(holder);
     lock.signal.addEventListener('abort', () => this.note('lost', { token, t: this.now() }));
     for (let i = random.between(0, 6); i > 0; i--) await this.hold(holder, key);
     this.locks.delete(holder);
-    this.release(holder);
+    // It need not have come through when the next begins.
+    this.release(holder).catch(({ code }) => this.note('error', { code }));
   }
 
-  async hold({ lock, nervous }, key) {
+  async hold({ lock, nervous, alone }, key) {
     const { random } = this;
     const { token } = lock;
     const at = this.now();
@@ -89,7 +100,7 @@ class Worker {
       this.note('held', { token, t: at });
       if (!nervous) this.note('until', { token, t: at + left });
     }
-    if (random.chance(0.3)) await this.write(lock, key);
+    if (alone && random.chance(0.3)) await this.write(lock, key);
     if (random.chance(0.02)) this.block(random.between(0, 2000));
     await this.pause(40);
   }
@@ -119,7 +130,8 @@ class Worker {
     const from = this.now();
     // All processes are at the same few operations at a time, which come and go.
     const op = `${onCrash}/${Math.trunc(from / OP_MS) + random.between(0, OPS)}`;
-    const options = { onCrash, lease: random.between(200, 1500), wait: random.between(0, 2000) };
+    const lease = random.between(200, this.options.ttlMs);
+    const options = { onCrash, lease, wait: random.between(0, 2000) };
     try {
       const { run } = await this.hf.once(op, options, async ({ token }) => {
         await this.pause(10);
@@ -131,8 +143,10 @@ class Worker {
     } catch (error) {
       if (error.code === 'HF_ECRASHED') {
         this.note('refused', { op, from });
-      } else if (error instanceof LockLostError) {
+      } else if (error.result !== undefined) {
+        // It was lost, or whether its outcome is stored is not known.
         this.note('lost-run', { op, run: error.result.run });
+        if (!(error instanceof LockLostError)) throw error;
       } else if (error.code !== 'HF_EINPROGRESS') {
         throw error;
       }
@@ -140,7 +154,15 @@ class Worker {
     await this.pause(10);
   }
 
+  /** The time of day may jump: whoever looks for it must see that it did. */
+  lookAtClock() {
+    const ahead = Date.now() - this.now();
+    if (Math.abs(ahead - (this.ahead ?? ahead)) > 60_000) this.note('jump');
+    this.ahead = ahead;
+  }
+
   async addOnce() {
+    this.lookAtClock();
     this.note('asked');
     await this.hf.kv.increment('sum', 1);
     this.note('added');
@@ -162,7 +184,9 @@ class Worker {
 }
 
 async function soaker(options, { now, say, serve }) {
-  const hf = await open(options.url);
+  // Not open(): the store may be out of reach just now.
+  const hf = new Holdfast(options.url);
+  hf.on('error', () => {});
   const worker = new Worker(hf, seeded(options.seed), now, options);
   serve({
     block: ({ ms }) => worker.block(ms),

@@ -129,27 +129,35 @@ function checkLimits(key, holds) {
  */
 function checkFences(key, holds) {
   const problems = [];
-  const report = (before, hold) => {
-    problems.push(`fences out of order: ${name(before, key)}, then ${name(hold, key)}`);
-  };
   let newest = null;
   let newestAlone = null; // of those that hold alone
   for (const hold of holds) {
     const before = hold.limit === 1 ? newest : newestAlone;
-    if (before !== null && hold.fence <= before.fence) report(before, hold);
+    if (before !== null && hold.fence <= before.fence) {
+      problems.push(outOfOrder(key, before, hold));
+    }
     newest = newer(newest, hold);
     if (hold.limit === 1) newestAlone = newer(newestAlone, hold);
   }
-  const several = holds.filter(({ limit }) => limit > 1);
+  return [...problems, ...checkKnownOrder(key, holds.filter(({ limit }) => limit > 1))];
+}
+
+/** Who asked when another is known to have had it, has a greater fence than that one. */
+function checkKnownOrder(key, holds) {
+  const problems = [];
   let known = null;
   let next = 0;
-  for (const hold of several.filter(({ asked }) => asked !== undefined).sort(byAsked)) {
-    for (; next < several.length && several[next].from < hold.asked; next++) {
-      known = newer(known, several[next]);
+  for (const hold of holds.filter(({ asked }) => asked !== undefined).sort(byAsked)) {
+    for (; next < holds.length && holds[next].from < hold.asked; next++) {
+      known = newer(known, holds[next]);
     }
-    if (known !== null && hold.fence <= known.fence) report(known, hold);
+    if (known !== null && hold.fence <= known.fence) problems.push(outOfOrder(key, known, hold));
   }
   return problems;
+}
+
+function outOfOrder(key, before, hold) {
+  return `fences out of order: ${name(before, key)}, then ${name(hold, key)}`;
 }
 
 function byAsked(a, b) {
@@ -278,6 +286,19 @@ function checkLocks(events) {
   return [...problems, ...checkHolds(holds), ...checkWrites(events)];
 }
 
+/**
+ * Finds what must not be in a history even where the store forgot leases, so that holders overlap:
+ * fences grow all the same.
+ *
+ * @param {object[]} events in any order, each take with `asked`
+ * @returns {string[]} the violations, as sentences; none is good
+ */
+function checkGrowth(events) {
+  const { holds, problems } = readHolds(events);
+  const unordered = [...byKey(holds)].flatMap(([key, ofKey]) => checkKnownOrder(key, ofKey));
+  return [...problems, ...unordered];
+}
+
 function groupByOp(events) {
   const ops = new Map();
   for (const event of events) {
@@ -339,5 +360,6 @@ function checkOnce(events, policyOf) {
 }
 
 module.exports = {
-  checkLocks, checkOnce, checkOvertaking, countBarred, countOvertaking, mostHolders, readHolds,
+  checkGrowth, checkLocks, checkOnce, checkOvertaking, countBarred, countOvertaking, mostHolders,
+  readHolds,
 };

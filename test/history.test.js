@@ -4,7 +4,7 @@
 
 const assert = require('node:assert/strict');
 const {
-  checkLocks, checkOnce, checkOvertaking, countBarred, countOvertaking, mostHolders,
+  checkGrowth, checkLocks, checkOnce, checkOvertaking, countBarred, countOvertaking, mostHolders,
 } = require('./history');
 
 const take = (token, fence, t, key = 'k') => ({ type: 'take', key, token, fence, t });
@@ -53,6 +53,21 @@ describe('a history of locks', () => {
       take('b', 2, 20), at('release', 'b', 30), take('c', 3, 40),
     ];
     assert.equal(checkLocks(nested).length, 2);
+  });
+
+  it('where leases may be forgotten: holders may overlap, fences may not go back', () => {
+    const overlapping = [
+      ask(1, take('a', 1, 10)), at('until', 'a', 100), ask(12, take('b', 7, 20)),
+      at('held', 'a', 30), ask(21, shared('c', 9, 25)), ask(22, take('d', 8, 24)),
+    ];
+    assert.deepEqual(checkGrowth(overlapping), []);
+    assert.ok(checkLocks(overlapping).length > 0);
+    // Who asked before the other had it may have come first.
+    assert.deepEqual(checkGrowth([ask(1, take('a', 9, 10)), ask(5, take('b', 8, 20))]), []);
+    assertFound([ask(1, take('a', 9, 10)), ask(11, take('b', 8, 20))],
+      /^fences out of order: "k" by a \(fence 9\), then "k" by b \(fence 8\)$/, checkGrowth);
+    assertFound([ask(1, take('a', 9, 10)), at('lost', 'a', 20), at('held', 'a', 21)],
+      /held after its loss/, checkGrowth);
   });
 
   it('a release ends what a deadline had promised', () => {

@@ -1,0 +1,260 @@
+'use strict';
+
+// Where the processes of a soak work: a store, what can befall it, and what is promised all the
+// same. To each process a site gives a URL and an environment of its own.
+
+const fs = require('node:fs');
+const path = require('node:path');
+const { setTimeout: sleep } = require('node:timers/promises');
+const { Proxy } = require('./proxy');
+const { startSentinels, startServer } = require('./redis-servers');
+const { library } = require('./server-process');
+
+const PREFIX = 'soak:';
+// What is in doubt is known to be soon.
+const PARAMS = { prefix: PREFIX, commandTimeout: 500, connectTimeout: 500 };
+const LOOK_MS = 40;
+const DAY_S = 24 * 3600;
+
+/** An embedded database: what befalls it are its processes. */
+class SqliteSite {
+  promises = { leases: true, entries: true };
+  counts = {};
+  problems = [];
+
+  constructor(folder) {
+    this.url = `sqlite:${path.join(folder, 'soak.db')}`;
+  }
+
+  async open() {}
+  async place() { return { url: this.url, env: {}, leave: async () => {} }; }
+  async strike() {}
+  async rest() {}
+  async close() {}
+}
+
+/** What befalls a server, or the deployment that it is of. */
+const ofServer = {
+  async kill({ spend }, server) {
+    await server.kill();
+    await spend(800);
+    await server.restart();
+    await spend(1000);
+  },
+
+  async forget({ spend }, server) {
+    await server.kill();
+    await spend(300);
+    await server.restart({ data: false });
+    await spend(1000);
+  },
+
+  async freeze({ random, spend }, server) {
+    server.freeze();
+    await spend(random.chance(0.5) ? 300 : 2500);
+    server.thaw();
+    await spend(1000);
+  },
+
+  async failover(site) {
+    const { from, to } = await site.deployment.failover('kill');
+    site.server = to;
+    await site.spend(500);
+    await site.deployment.rejoin(from);
+  },
+};
+
+/** What befalls the way between a process and the server, or the clock of the process. */
+const ofPlace = {
+  async cut(_site, { proxy }) {
+    proxy.cut();
+  },
+
+  async blackhole({ spend }, { proxy }) {
+    proxy.blackhole();
+    await spend(1500);
+    proxy.heal();
+  },
+
+  async hold({ random, spend }, { proxy }) {
+    proxy.hold();
+    await spend(random.chance(0.5) ? 400 : 2500);
+    proxy.resume();
+  },
+
+  async refuse({ spend }, { proxy }) {
+    await proxy.refuse();
+    await spend(1000);
+    await proxy.allow();
+  },
+
+  async slow({ random, spend }, { proxy }) {
+    proxy.slow = { toServer: [0, random.between(0, 100)], toClient: [0, 250] };
+    await spend(1500);
+    proxy.slow = { toServer: [0, 0], toClient: [0, 0] };
+  },
+
+  async pieces({ spend }, { proxy }) {
+    proxy.pieces = true;
+    await spend(1000);
+    proxy.pieces = false;
+  },
+
+  /** For a while some replies are lost, come twice, come late, or are cut off. */
+  async garble({ random, spend }, { proxy }) {
+    proxy.fate = () => {
+      if (!random.chance(0.05)) return 'pass';
+      if (random.chance(0.3)) return { delay: random.between(0, 1500) };
+      if (random.chance(0.2)) return { tear: random.between(0, 12) };
+      return random.pick(['drop', 'repeat', 'cut']);
+    };
+    await spend(1000);
+    proxy.fate = null;
+  },
+
+  async clock({ random, spend }, { clock }) {
+    const seconds = random.between(-400 * DAY_S, 400 * DAY_S);
+    fs.writeFileSync(clock, seconds < 0 ? `${seconds}` : `+${seconds}`);
+    await spend(500);
+  },
+};
+
+/** What may befall each, with how often it does. */
+const FAULTS = {
+  // To the server. What comes back has its data.
+  server: { kill: 4, freeze: 4 },
+  // To the way between each process and the server, and to the clock of the process.
+  network: {
+    cut: 5, blackhole: 3, hold: 3, refuse: 2, slow: 3, garble: 6, pieces: 2, clock: 4,
+  },
+  // What is lost with the server's memory are leases and entries; fences are not.
+  forgetting: { forget: 3, cut: 1 },
+  failover: { failover: 1 },
+};
+
+/** A Redis or Valkey. `faults` are names of what may befall it, with how often it does. */
+class RedisSite {
+  #busy = new Set();
+  #strikes;
+  #deck;
+  #watching = null;
+  #over = false;
+  #serial = 0;
+
+  constructor({ folder, random, keys, ttlMs, kind = 'redis', faults }) {
+    Object.assign(this, { folder, random, keys, ttlMs, kind });
+    this.spend = (mostMs) => sleep(random.between(0, mostMs));
+    const forgetful = 'forget' in faults || 'failover' in faults;
+    this.promises = { leases: !forgetful, entries: !forgetful };
+    this.sentinels = 'failover' in faults;
+    this.#strikes = Object.entries(faults).flatMap(([name, often]) => Array(often).fill(name));
+    this.#deck = Object.keys(faults); // at first each once
+    this.counts = Object.fromEntries(Object.keys(faults).map((name) => [name, 0]));
+    this.places = new Set();
+    this.problems = [];
+    /** Of all leases that were looked at, the longest that one of them had left. */
+    this.longestMs = 0;
+    this.looks = 0;
+  }
+
+  async open() {
+    const { kind } = this;
+    this.deployment = this.sentinels ? await startSentinels({ kind }) : await startServer({ kind });
+    this.server = this.sentinels ? await this.deployment.master() : this.deployment;
+    this.url = this.deployment.url(PARAMS);
+    this.#watching = this.#watch();
+  }
+
+  /** Where one process works: behind a network of its own, with a clock of its own. */
+  async place() {
+    const clock = path.join(this.folder, `clock-${++this.#serial}`);
+    fs.writeFileSync(clock, '+0');
+    const env = this.counts.clock === undefined ? {} : fakeTime(clock);
+    if (this.sentinels) return { url: this.url, env, leave: async () => {} };
+    const { random } = this;
+    const proxy = await Proxy.start({ port: this.server.port },
+      { random: () => random.between(0, 999_999) / 1_000_000 });
+    const place = {
+      url: `redis://${proxy.address}?${new URLSearchParams(PARAMS)}`,
+      env,
+      proxy,
+      clock,
+      leave: async () => {
+        this.places.delete(place);
+        if (proxy.trouble !== null) this.problems.push(`no RESP came: ${proxy.trouble}`);
+        await proxy.stop();
+      },
+    };
+    this.places.add(place);
+    return place;
+  }
+
+  /** Each as often as it is to be, in an order that is drawn anew each time all have had a turn. */
+  #next() {
+    if (this.#deck.length === 0) this.#deck = [...this.#strikes];
+    return this.#deck.splice(this.random.between(0, this.#deck.length - 1), 1)[0];
+  }
+
+  /** Lets one thing happen, and makes it good again. */
+  async strike() {
+    const { random } = this;
+    const fault = this.#next();
+    const whole = Object.hasOwn(ofServer, fault);
+    const victims = whole ? [this.deployment] : [...this.places];
+    const victim = random.pick(victims.filter((each) => !this.#busy.has(each)));
+    if (victim === undefined) {
+      this.#deck.push(fault);
+      return;
+    }
+    this.#busy.add(victim);
+    this.counts[fault] += 1;
+    if (whole) await ofServer[fault](this, this.server);
+    else await ofPlace[fault](this, victim);
+    this.#busy.delete(victim);
+  }
+
+  /** Looks all the time at what the server says of the leases: each ends, in time. */
+  async #watch() {
+    while (!this.#over) {
+      await sleep(LOOK_MS);
+      const { server } = this;
+      if (!server.alive || server.frozen) continue;
+      const names = this.keys.map((key) => PREFIX + key);
+      const asked = names.map((name) => server.send('PTTL', name));
+      const left = await Promise.all(asked).catch(() => []); // it is gone just now
+      for (const [i, ms] of left.entries()) {
+        if (ms === -2) continue; // nobody has it
+        this.looks += 1;
+        this.longestMs = Math.max(this.longestMs, ms);
+        if (ms === -1) this.problems.push(`the lease of ${this.keys[i]} has no end`);
+        if (ms > this.ttlMs) this.problems.push(`the lease of ${this.keys[i]} ends in ${ms} ms`);
+      }
+    }
+  }
+
+  /** Everything works again. */
+  async rest() {
+    this.#over = true;
+    await this.#watching;
+    for (const { proxy } of this.places) proxy.calm();
+    if (this.sentinels) await this.deployment.settled();
+  }
+
+  close() {
+    return this.deployment?.stop();
+  }
+}
+
+/** A clock that the process of a worker reads, and a test sets; only the time of day. */
+function fakeTime(file) {
+  return {
+    LD_PRELOAD: [process.env.LD_PRELOAD, library('faketime/libfaketimeMT.so.1')]
+      .filter(Boolean).join(' '),
+    FAKETIME_TIMESTAMP_FILE: file,
+    FAKETIME_DONT_FAKE_MONOTONIC: '1',
+    FAKETIME_DONT_RESET: '1',
+    FAKETIME_NO_CACHE: '1',
+  };
+}
+
+module.exports = { FAULTS, RedisSite, SqliteSite };
