@@ -8,6 +8,7 @@ const fs = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
 const { open } = require('../lib');
+const { startServer, stopAll } = require('./redis-servers');
 
 const versions = { 'Express 4': require('express4'), 'Express 5': require('express') };
 
@@ -27,9 +28,27 @@ function databasePath() {
   return path.join(folder, 'test.db');
 }
 
-/** Opens a store that closeAll closes: 'memory:', or 'sqlite:' on a file of its own. */
+let redis;
+let prefixes = 0;
+
+/** Of a Redis that is started when it is first asked for: a prefix of its own. */
+async function redisUrl() {
+  redis ??= await startServer();
+  return redis.url({ prefix: `shop-${++prefixes}:` });
+}
+
+/** To be called in a suite that opens 'redis:'. */
+function endRedis() {
+  after(async () => {
+    redis = undefined;
+    await stopAll();
+  });
+}
+
+/** Opens a store that closeAll closes: 'memory:', or 'sqlite:' or 'redis:' with nothing in it. */
 async function openStore(url = 'memory:') {
-  const hf = await open(url === 'sqlite:' ? `sqlite:${databasePath()}` : url);
+  const whole = { 'sqlite:': () => `sqlite:${databasePath()}`, 'redis:': redisUrl }[url];
+  const hf = await open(whole ? await whole() : url);
   closers.push(() => hf.close({ timeout: 0 }));
   return hf;
 }
@@ -117,5 +136,6 @@ function gate() {
 }
 
 module.exports = {
-  versions, closeAll, databasePath, openStore, serve, sendRequest, start, request, lasting, gate,
+  versions, closeAll, endRedis, databasePath, openStore, serve, sendRequest, start, request,
+  lasting, gate,
 };

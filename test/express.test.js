@@ -7,8 +7,9 @@ const { AsyncLocalStorage } = require('node:async_hooks');
 const { once } = require('node:events');
 const { Readable } = require('node:stream');
 const { idempotency, recordKey } = require('../lib/express');
-const { versions, closeAll, openStore, serve, sendRequest, start, request, lasting, gate } =
-  require('./express-harness');
+const {
+  versions, closeAll, endRedis, openStore, serve, sendRequest, start, request, lasting, gate,
+} = require('./express-harness');
 
 const TYPE = 'urn:holdfast:idempotency:';
 
@@ -54,8 +55,9 @@ for (const [version, express] of Object.entries(versions)) {
     return state;
   };
 
-  for (const url of ['memory:', 'sqlite:']) {
+  for (const url of ['memory:', 'sqlite:', 'redis:']) {
     describe(`idempotency in ${version} on ${url}`, () => {
+      endRedis();
       afterEach(closeAll);
 
       it('runs the handler once and replays its answer', async () => {
