@@ -39,7 +39,7 @@ const ofServer = {
     await server.kill();
     await spend(800);
     await server.restart();
-    await spend(1000);
+    await spend(2000);
   },
 
   async forget({ spend }, server) {
@@ -53,7 +53,7 @@ const ofServer = {
     server.freeze();
     await spend(random.chance(0.5) ? 300 : 2500);
     server.thaw();
-    await spend(1000);
+    await spend(2000);
   },
 
   async failover(site) {
