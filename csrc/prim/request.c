@@ -17,6 +17,8 @@ static void finish(hf__request *request) {
     hf_op *op = request->op;
     op->done = request->op_done;
     op->data = request->op_data;
+    /* That the last try surely did nothing says nothing about those before it. */
+    if (request->in_doubt && op->error.code != HF_OK) op->error.flags |= HF_OUTCOME_UNKNOWN;
     request->done(request);
     hf__client_end(client);
 }
@@ -37,6 +39,7 @@ static bool may_retry(const hf__request *request, const hf_error *error) {
 static void on_done(hf_op *op) {
     hf__request *request = op->data;
     hf_client *client = request->client;
+    if ((op->error.flags & HF_OUTCOME_UNKNOWN) != 0) request->in_doubt = true;
     uint64_t at = hf__add_ms(hf__client_now(client), hf__backoff_ms(request->tries++, PAUSE_MS));
     if (!may_retry(request, &op->error) || at >= request->until_ns) {
         finish(request);

@@ -26,12 +26,14 @@ struct hf__request {
     uint64_t until_ns;
     uint32_t tries;
     hf__again again;
+    bool in_doubt; /* an earlier try may have landed, or may yet */
     hf_op_cb op_done; /* the op's own, put back before `done` */
     void *op_data;
 };
 
 /* Sends `op` and goes on until it has a result, the failure is final, or `until_ns` has come (a
- * last try then is not cut off). `request` stays in place until `done`. Keeps the loop alive. */
+ * last try then is not cut off). A failure is HF_OUTCOME_UNKNOWN if that of any try was. `request`
+ * stays in place until `done`. Keeps the loop alive. */
 void hf__request_start(hf__request *request, hf_client *client, hf_op *op, hf__again again,
                        uint64_t until_ns, void (*done)(hf__request *request), void *data);
 

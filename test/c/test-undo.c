@@ -338,3 +338,64 @@ TEST(a_claim_that_lands_after_its_undo_is_taken_back_too) {
     hf_run_free(run);
     host_close(&h);
 }
+
+static void count_done(hf_op *op) {
+    ++*(int *)op->data;
+}
+
+/* What the last try says is not all: an earlier one may have landed. */
+TEST(a_put_is_in_doubt_if_any_of_its_tries_was) {
+    static const hf_slice key = {"k", 1};
+    host h;
+    hf_error error;
+    int done = 0;
+    hf_op op;
+
+    faulty_open(&h);
+    plan_set(LOSE_ANSWER, HF_PUT, 1, 0);
+    hf_op_init(&op, HF_PUT, count_done, &done);
+    op.space = HF_VALUES;
+    op.keys = &key;
+    op.n_keys = 1;
+    op.value = slice("1");
+    op.deadline_ns = hf__add_ms(hf__client_now(h.client), 300);
+    CHECK_INT(hf_submit(h.client, &op, &error), HF_OK);
+    until_count(&h, &the_plan.struck, 1);
+    plan_set(REFUSE, HF_PUT, 1 << 20, 0);
+    host_until(&h, &done, 1);
+    CHECK(atomic_load(&the_plan.struck) > 0); /* it was refused after that, without a doubt */
+    CHECK_INT(op.error.code, HF_EUNAVAIL);
+    CHECK((op.error.flags & HF_OUTCOME_UNKNOWN) != 0);
+    hf_op_reset(&op);
+    host_close(&h);
+}
+
+TEST(a_claim_is_taken_back_if_any_of_its_tries_may_have_landed) {
+    host h;
+    hf_error error;
+    hf_run *run;
+    once_seen s = {0};
+    hf_once_options o = {.key = slice("pay"),
+                         .ttl_ms = 60000,
+                         .lease_ms = 60000,
+                         .max_stall_ms = 60000,
+                         .wait_ms = 300,
+                         .fail_on_crash = true};
+
+    faulty_open(&h);
+    plan_set(LOSE_ANSWER, HF_PUT, 1, 0);
+    CHECK_INT(hf_once_begin(h.client, &o, on_begun, NULL, &s, &run, &error), HF_OK);
+    until_count(&h, &the_plan.struck, 1);
+    plan_set(REFUSE, HF_PUT, 1 << 20, 0);
+    host_until(&h, &s.begun, 1);
+    CHECK_INT(s.code, HF_EUNAVAIL);
+    hf_run_free(run);
+    plan_set(FAULT_NONE, HF_PUT, 0, 0);
+    o.wait_ms = 5000;
+    s = (once_seen){0};
+    CHECK_INT(hf_once_begin(h.client, &o, on_begun, NULL, &s, &run, &error), HF_OK);
+    host_until(&h, &s.begun, 1);
+    CHECK_INT(s.code, HF_OK);
+    hf_run_free(run);
+    host_close(&h);
+}
