@@ -82,7 +82,7 @@ class Holdfast extends EventEmitter {
   /**
    * Connects at first use. See `open()` for one that is ready.
    *
-   * @param {string} [url] 'sqlite:PATH' or 'memory:'. By default HOLDFAST_URL, else
+   * @param {string} [url] 'sqlite:PATH', 'memory:' or 'redis://HOST'. By default HOLDFAST_URL, else
    *   'sqlite:./holdfast.db', but with NODE_ENV=production it must be given in one of the two ways.
    * @param {object} [options]
    * @param {number} [options.handoffs=16] 0 to 1,000,000: how many times in a row a lock may pass
@@ -105,7 +105,7 @@ class Holdfast extends EventEmitter {
    *   a connection is made and its last answer is a minute old, or was refused
    * @param {number} [options.db=0] the number of the database
    * @param {string} [options.prefix='holdfast:'] how the names of all keys begin in Redis
-   * @param {number} [options.waitReplicas=0] 0 to 100 replicas must have a lock before it counts
+   * @param {number} [options.waitReplicas=0] 0 to 16 replicas must have a lock before it counts
    * @param {boolean} [options.allowEviction=false] keep values and records where the server may
    *   evict them
    * @param {string} [options.sentinelUsername]

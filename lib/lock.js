@@ -113,7 +113,8 @@ function listOf(key) {
 }
 
 function nameOfHolder({ pid, host, note }, here) {
-  const who = here ? 'this process' : `process ${pid} on ${host}`;
+  const there = pid === null ? host : `process ${pid} on ${host}`;
+  const who = here ? 'this process' : there;
   return note === '' ? who : `${who} (${note})`;
 }
 
@@ -131,10 +132,12 @@ function timeoutError(key, wait, raw, holder, here) {
     const message = `${start}: ${who} waits to hold it alone, and goes first`;
     return fromNative(raw, { ...about, message });
   }
-  // Clocks of two machines differ; nobody holds for less than no time.
-  const heldFor = Math.max(0, Date.now() - holder.since.getTime());
-  const message = `${start}: held by ${nameOfHolder(holder, here)} for ${heldFor} ms` +
-    (here ? NOT_REENTRANT : '');
+  // A holder that is no Holdfast does not say since when. Clocks of two machines differ; nobody
+  // holds for less than no time.
+  const since = holder.since.getTime();
+  const heldFor = since === 0 ? null : Math.max(0, Date.now() - since);
+  const message = `${start}: held by ${nameOfHolder(holder, here)}` +
+    (heldFor === null ? '' : ` for ${heldFor} ms`) + (here ? NOT_REENTRANT : '');
   return fromNative(raw, { ...about, message, holder, heldFor });
 }
 

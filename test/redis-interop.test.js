@@ -7,7 +7,7 @@ const { Redis } = require('ioredis');
 const { default: Redlock } = require('redlock');
 const { until } = require('./helpers');
 const { startServer, stopAll, useDeployment } = require('./redis-servers');
-const { keysOf, useStores } = require('./redis-harness');
+const { failure, keysOf, useStores } = require('./redis-harness');
 
 after(stopAll);
 
@@ -46,6 +46,16 @@ describe('Redlock on the same keys', () => {
     for (const options of Object.values(modes)) {
       await (await hf.lock('key', { wait: 0, ...options })).release();
     }
+  });
+
+  it('is named as what it is by a timeout, which does not claim to know since when', async () => {
+    const theirs = await redlock.acquire(['key'], 60_000);
+    const error = await failure(hf.lock('key', { wait: 0 }));
+    assert.equal(error.code, 'HF_ETIMEDOUT');
+    assert.match(error.message, /: held by another program than Holdfast$/);
+    assert.equal(error.heldFor, null);
+    assert.equal(error.holder.pid, null);
+    await theirs.release();
   });
 
   for (const [name, options] of Object.entries(modes)) {

@@ -60,7 +60,7 @@ export interface RedisOptions {
    * `'holdfast:'`.
    */
   prefix?: string | undefined;
-  /** So many replicas must have a lock before it counts as taken: 0 to 100. Default 0. */
+  /** So many replicas must have a lock before it counts as taken: 0 to 16. Default 0. */
   waitReplicas?: number | undefined;
   /**
    * Keep values and records on a server that may evict them when its memory is full. Default false:

@@ -69,7 +69,7 @@ function lockLines(lock) {
   return lock.holders.flatMap(({ since, remaining, fence, note, ...holder }) => section(
     'lock', `held by ${whoOf(holder)}`, [
       ...(holder.mode === 'exclusive' ? [] : [['mode', modeOf(holder)]]),
-      ['since', since.toISOString()],
+      ...(since.getTime() === 0 ? [] : [['since', since.toISOString()]]),
       ['time left', `${seconds(remaining)}, unless it is renewed`],
       ...(fence === null ? [] : [['fence', fence]]),
       ...(note ? [['note', plain(note)]] : []),
