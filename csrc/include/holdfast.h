@@ -92,8 +92,8 @@ typedef struct hf_error {
     hf_code code;
     uint32_t flags;
     int32_t native; /* errno or SQLite's extended code; 0 if there is none */
-    char state[8];  /* SQLSTATE or RESP prefix; "" if there is none */
-    char message[236];
+    char state[16]; /* SQLSTATE or RESP prefix; "" if there is none */
+    char message[228];
 } hf_error;
 
 /* "HF_ETIMEDOUT" and so on; "HF_OK" for 0, "HF_E?" for a number that is no code. Any thread. */

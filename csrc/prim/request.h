@@ -26,7 +26,7 @@ struct hf__request {
     uint64_t until_ns;
     uint32_t tries;
     hf__again again;
-    bool in_doubt; /* an earlier try may have landed, or may yet */
+    bool in_doubt;    /* an earlier try may have landed, or may yet */
     hf_op_cb op_done; /* the op's own, put back before `done` */
     void *op_data;
 };

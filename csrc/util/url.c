@@ -131,7 +131,9 @@ static bool parse_user(hf__url *url, hf_slice *authority, const char **why) {
 static bool parse_port(hf__url *url, hf_slice text, const char **why) {
     uint64_t port;
 
-    if (!hf__parse_uint(text, 1, 65535, &port)) return fail(why, "its port is not 1 to 65535");
+    if (!hf__parse_uint(text, 1, 65535, &port))
+        return fail(why, "its port is not 1 to 65535, or its password has a / ? or # in it: those "
+                         "are written as %2F %3F %23");
     url->port = (uint32_t)port;
     return true;
 }

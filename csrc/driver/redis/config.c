@@ -173,7 +173,8 @@ static hf_code read_path(hf__redis_config *config, const hf__url *url, hf_error 
     if (!hf__parse_uint(url->path, 0, DB_MAX, &db))
         return hf__error_set(error, HF_EINVAL, 0,
                              "after the host comes the number of a database: "
-                             "\"redis://host:6379/0\"");
+                             "\"redis://host:6379/0\"; in a password write / ? # : @ as "
+                             "%%2F %%3F %%23 %%3A %%40");
     config->db = (uint32_t)db;
     return HF_OK;
 }

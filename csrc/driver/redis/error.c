@@ -81,8 +81,12 @@ static const meaning *find_general(hf_slice text) {
     /* What the script had done before stays done. */
     static const meaning moving = {"", HF_EUNAVAIL, HF_RETRYABLE | HF_OUTCOME_UNKNOWN,
                                    "the slot is being moved: the next try may succeed"};
+    static const meaning database = {"", HF_EINVAL, 0,
+                                     "it has fewer databases (see `databases` in its "
+                                     "configuration): another db, or none"};
     static const meaning other = {"", HF_EPROTO, 0, NULL};
 
+    if (contains(text, "DB index is out of range")) return &database;
     if (contains(text, "max number of clients")) return &clients;
     if (contains(text, "non local key")) return &moving;
     if (contains(text, "cluster support disabled")) return &cluster;
@@ -126,7 +130,6 @@ void hf__redis_error_auth(hf_error *error, hf_slice text, const char *server) {
 bool hf__redis_error_is(const hf_error *error, const char *prefix) {
     size_t len = strlen(prefix);
 
-    /* The state has room for seven letters: longer prefixes are not asked for. */
     return len < sizeof error->state && strcmp(error->state, prefix) == 0;
 }
 

@@ -615,6 +615,10 @@ static void on_failed(hf__socket *socket, const hf_error *error) {
 
     if (s->state == HF__SESSION_CONNECTING && s->peer < s->n_peers)
         try_next_peer(s, error);
+    else if (s->state == HF__SESSION_GREETING && s->step == 0 && s->env->tls == NULL &&
+             error->code == HF_EUNAVAIL)
+        end_unreachable(s, "it hung up at the first word: if this is its port for TLS, the URL "
+                           "begins with \"rediss:\"");
     else
         end(s, error);
 }
