@@ -56,17 +56,18 @@ function asUsage(error) {
  * @template T
  */
 async function withStore(url, fn) {
-  const { Holdfast } = require('..');
-  let hf;
+  const { Holdfast, open } = require('..');
   try {
-    hf = new Holdfast(url);
+    await new Holdfast(url).close({ timeout: 0 });
   } catch (error) {
     throw asUsage(error);
   }
+  mustExist(url);
+  // Who looks wants to know at once that nothing is there.
+  const hf = await open(url);
   // What is worth saying comes as the error of the call; the store's warnings are not for here.
   hf.on('error', () => {});
   try {
-    mustExist(url);
     return await fn(hf);
   } finally {
     await hf.close({ timeout: 0 });
