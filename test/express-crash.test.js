@@ -8,7 +8,9 @@ const { spawn } = require('node:child_process');
 const { once } = require('node:events');
 const express = require('express');
 const { idempotency, recordKey } = require('../lib/express');
-const { closeAll, databasePath, openStore, serve, request } = require('./express-harness');
+const {
+  closeAll, endRedis, openStore, request, serve, storeUrl,
+} = require('./express-harness');
 
 // A server, on the database and with the lease it is given, that dies in the middle of a request or
 // after its answer.
@@ -58,59 +60,63 @@ async function afterLease(port) {
   }
 }
 
-describe('idempotency after a crash', () => {
-  afterEach(closeAll);
+endRedis();
 
-  /** An application on the same database, which counts its calls. */
-  async function survivor(url, onCrash) {
-    const hf = await openStore(url);
-    const state = { hf, calls: 0 };
-    const app = express();
-    app.use(idempotency(hf, { onCrash }));
-    app.post('/pay', (req, res) => {
-      state.calls += 1;
-      res.json({ attempt: req.idempotency.attempt });
+for (const kind of ['sqlite:', 'redis:']) {
+  describe(`idempotency after a crash on ${kind}`, () => {
+    afterEach(closeAll);
+
+    /** An application on the same database, which counts its calls. */
+    async function survivor(url, onCrash) {
+      const hf = await openStore(url);
+      const state = { hf, calls: 0 };
+      const app = express();
+      app.use(idempotency(hf, { onCrash }));
+      app.post('/pay', (req, res) => {
+        state.calls += 1;
+        res.json({ attempt: req.idempotency.attempt });
+      });
+      state.port = await serve(app);
+      return state;
+    }
+
+    it('fail: the outcome is unknown until the record is forgotten', async () => {
+      const url = await storeUrl(kind);
+      assert.equal(await crash(url), null);
+      const state = await survivor(url, 'fail');
+      const { hf, port } = state;
+      const refused = await afterLease(port);
+      assert.equal(refused.status, 409);
+      assert.equal(refused.headers['content-type'], 'application/problem+json');
+      assert.equal(refused.headers['retry-after'], undefined);
+      const problem = JSON.parse(refused.text);
+      assert.equal(problem.type, 'urn:holdfast:idempotency:outcome-unknown');
+      assert.equal(problem.record, recordKey('k'));
+      assert.equal((await request(port, pay)).text, refused.text);
+      assert.equal(state.calls, 0);
+      assert.equal(await hf.forget(problem.record), true);
+      assert.equal((await request(port, pay)).status, 200);
+      assert.equal((await request(port, pay)).replayed, true);
     });
-    state.port = await serve(app);
-    return state;
-  }
 
-  it('fail: the outcome is unknown until the record is forgotten', async () => {
-    const url = `sqlite:${databasePath()}`;
-    assert.equal(await crash(url), null);
-    const state = await survivor(url, 'fail');
-    const { hf, port } = state;
-    const refused = await afterLease(port);
-    assert.equal(refused.status, 409);
-    assert.equal(refused.headers['content-type'], 'application/problem+json');
-    assert.equal(refused.headers['retry-after'], undefined);
-    const problem = JSON.parse(refused.text);
-    assert.equal(problem.type, 'urn:holdfast:idempotency:outcome-unknown');
-    assert.equal(problem.record, recordKey('k'));
-    assert.equal((await request(port, pay)).text, refused.text);
-    assert.equal(state.calls, 0);
-    assert.equal(await hf.forget(problem.record), true);
-    assert.equal((await request(port, pay)).status, 200);
-    assert.equal((await request(port, pay)).replayed, true);
-  });
+    it('retry: it runs again, as the second attempt', async () => {
+      const url = await storeUrl(kind);
+      assert.equal(await crash(url), null);
+      const state = await survivor(url, 'retry');
+      const answer = await afterLease(state.port);
+      assert.equal(answer.text, '{"attempt":2}');
+      assert.equal((await request(state.port, pay)).replayed, true);
+      assert.equal(state.calls, 1);
+    });
 
-  it('retry: it runs again, as the second attempt', async () => {
-    const url = `sqlite:${databasePath()}`;
-    assert.equal(await crash(url), null);
-    const state = await survivor(url, 'retry');
-    const answer = await afterLease(state.port);
-    assert.equal(answer.text, '{"attempt":2}');
-    assert.equal((await request(state.port, pay)).replayed, true);
-    assert.equal(state.calls, 1);
+    it('an answer that left is there after the process was killed', async () => {
+      const url = await storeUrl(kind);
+      const first = await crash(url, { when: 'after' });
+      assert.deepEqual([first.text, first.replayed], ['{"paid":true}', false]);
+      const state = await survivor(url, 'fail');
+      const again = await request(state.port, pay);
+      assert.deepEqual([again.text, again.replayed], ['{"paid":true}', true]);
+      assert.equal(state.calls, 0);
+    });
   });
-
-  it('an answer that left is there after the process was killed', async () => {
-    const url = `sqlite:${databasePath()}`;
-    const first = await crash(url, { when: 'after' });
-    assert.deepEqual([first.text, first.replayed], ['{"paid":true}', false]);
-    const state = await survivor(url, 'fail');
-    const again = await request(state.port, pay);
-    assert.deepEqual([again.text, again.replayed], ['{"paid":true}', true]);
-    assert.equal(state.calls, 0);
-  });
-});
+}

@@ -8,7 +8,7 @@ const fs = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
 const { open } = require('../lib');
-const { startServer, stopAll } = require('./redis-servers');
+const { startServer } = require('./redis-servers');
 
 const versions = { 'Express 4': require('express4'), 'Express 5': require('express') };
 
@@ -28,27 +28,28 @@ function databasePath() {
   return path.join(folder, 'test.db');
 }
 
-let redis;
+let redis = null;
 let prefixes = 0;
 
-/** Of a Redis that is started when it is first asked for: a prefix of its own. */
-async function redisUrl() {
+/** The URL of an empty store: 'memory:', 'sqlite:' on a file of its own, 'redis:' on one server. */
+async function storeUrl(kind) {
+  if (kind === 'sqlite:') return `sqlite:${databasePath()}`;
+  if (kind !== 'redis:') return kind;
   redis ??= await startServer();
-  return redis.url({ prefix: `shop-${++prefixes}:` });
+  return redis.url({ prefix: `express-${++prefixes}:` });
 }
 
-/** To be called in a suite that opens 'redis:'. */
+/** To be called by a file whose tests use 'redis:'. */
 function endRedis() {
   after(async () => {
-    redis = undefined;
-    await stopAll();
+    await redis?.stop();
+    redis = null;
   });
 }
 
-/** Opens a store that closeAll closes: 'memory:', or 'sqlite:' or 'redis:' with nothing in it. */
-async function openStore(url = 'memory:') {
-  const whole = { 'sqlite:': () => `sqlite:${databasePath()}`, 'redis:': redisUrl }[url];
-  const hf = await open(whole ? await whole() : url);
+/** Opens a store that closeAll closes, of a kind that storeUrl knows, or at a whole URL. */
+async function openStore(kind = 'memory:') {
+  const hf = await open(await storeUrl(kind));
   closers.push(() => hf.close({ timeout: 0 }));
   return hf;
 }
@@ -136,6 +137,6 @@ function gate() {
 }
 
 module.exports = {
-  versions, closeAll, endRedis, databasePath, openStore, serve, sendRequest, start, request,
-  lasting, gate,
+  versions, closeAll, databasePath, endRedis, storeUrl, openStore, serve, sendRequest, start,
+  request, lasting, gate,
 };

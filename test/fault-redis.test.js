@@ -18,7 +18,7 @@ const { PATIENCE_MS, endAll, seeded } = require('./fault-harness');
 const { stopAll } = require('./redis-servers');
 const { soak } = require('./soak-run');
 
-const SECONDS = Number(process.env.HF_FAULT_SECONDS || 7);
+const SECONDS = Number(process.env.HF_FAULT_SECONDS || 5);
 
 const runs = {
   'that is killed, frozen and cut off in every way, with clocks that jump': 'redis',
