@@ -16,11 +16,11 @@ describe('with a folder', () => {
 });
 
 const deployments = {
-  redis: () => startServer(),
+  redis: () => startServer({ kind: 'redis' }),
   valkey: () => startServer({ kind: 'valkey' }),
-  'redis Sentinel': () => startSentinels(),
+  'redis Sentinel': () => startSentinels({ kind: 'redis' }),
   'valkey Sentinel': () => startSentinels({ kind: 'valkey' }),
-  'redis Cluster': () => startCluster(),
+  'redis Cluster': () => startCluster({ kind: 'redis' }),
   'valkey Cluster': () => startCluster({ kind: 'valkey' }),
 };
 

@@ -188,6 +188,7 @@ async function soaker(options, { now, say, serve }) {
   const hf = new Holdfast(options.url);
   hf.on('error', () => {});
   const worker = new Worker(hf, seeded(options.seed), now, options);
+  worker.note('clock', { time: Date.now() });
   serve({
     block: ({ ms }) => worker.block(ms),
     exit: () => worker.exit(),

@@ -280,11 +280,11 @@ class ClusterDeployment {
   }
 }
 
-function startSentinels({ kind = 'redis', config } = {}) {
+function startSentinels({ kind, config } = {}) {
   return new SentinelDeployment(kind).start(config);
 }
 
-function startCluster({ kind = 'redis', config } = {}) {
+function startCluster({ kind, config } = {}) {
   return new ClusterDeployment(kind).start(config);
 }
 

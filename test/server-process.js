@@ -15,6 +15,8 @@ const { until } = require('./helpers');
 const UNPACKED = path.join(__dirname, '..', 'build-servers', 'root', 'usr');
 const TRIES = 20;
 const KEPT = 16384; // characters of what a server said, for the message of a failure
+// What a test stands on that does not say: `HF_SERVER=valkey npx mocha test/redis.test.js`.
+const KIND = process.env.HF_SERVER || 'redis';
 
 // Below the ports that a system gives to outgoing connections: a client that tries to reach a dead
 // server on one of those may meet itself. A Cluster talks on the port 10,000 above.
@@ -108,7 +110,7 @@ class ServerProcess {
    *   and folder; an array is a line for each
    * @param {string[]} [options.login] what `send` shows it: a password, or a user's name and that
    */
-  constructor({ kind = 'redis', sentinel = false, config = {}, login = null } = {}) {
+  constructor({ kind = KIND, sentinel = false, config = {}, login = null } = {}) {
     this.kind = kind;
     this.sentinel = sentinel;
     this.config = config;

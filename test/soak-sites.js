@@ -26,6 +26,8 @@ class SqliteSite {
     this.url = `sqlite:${path.join(folder, 'soak.db')}`;
   }
 
+  untried = false;
+
   async open() {}
   async place() { return { url: this.url, env: {}, leave: async () => {} }; }
   async strike() {}
@@ -113,8 +115,7 @@ const ofPlace = {
   },
 
   async clock({ random, spend }, { clock }) {
-    const seconds = random.between(-400 * DAY_S, 400 * DAY_S);
-    fs.writeFileSync(clock, seconds < 0 ? `${seconds}` : `+${seconds}`);
+    setClock(clock, random);
     await spend(500);
   },
 };
@@ -168,7 +169,7 @@ class RedisSite {
   /** Where one process works: behind a network of its own, with a clock of its own. */
   async place() {
     const clock = path.join(this.folder, `clock-${++this.#serial}`);
-    fs.writeFileSync(clock, '+0');
+    setClock(clock, this.random);
     const env = this.counts.clock === undefined ? {} : fakeTime(clock);
     if (this.sentinels) return { url: this.url, env, leave: async () => {} };
     const { random } = this;
@@ -187,6 +188,11 @@ class RedisSite {
     };
     this.places.add(place);
     return place;
+  }
+
+  /** Whether something has not happened yet. */
+  get untried() {
+    return Object.values(this.counts).includes(0);
   }
 
   /** Each as often as it is to be, in an order that is drawn anew each time all have had a turn. */
@@ -243,6 +249,12 @@ class RedisSite {
   close() {
     return this.deployment?.stop();
   }
+}
+
+/** Sets the clock in that file to another time of day, by at least a day. */
+function setClock(file, random) {
+  const seconds = random.between(DAY_S, 400 * DAY_S);
+  fs.writeFileSync(file, `${random.pick(['+', '-'])}${seconds}`);
 }
 
 /** A clock that the process of a worker reads, and a test sets; only the time of day. */
