@@ -52,6 +52,10 @@ void hf__scope_leave(hf__scope *scope);
  * ops here. */
 void hf__op_finish(hf__scope *scope, hf__op_list *list);
 
+/* The end of a store: what came too late, also from their callbacks, ends with HF_ECLOSED, and then
+ * the op that closed it, which has done so. As hf__op_finish. */
+void hf__op_finish_close(hf__scope *scope, hf__op_list *late, hf_op *closing);
+
 /* Fails `op` with the error given, in place, and pushes it to `list`. */
 void hf__op_fail(hf__op_list *list, hf_op *op, const hf_error *error);
 
@@ -61,6 +65,22 @@ bool hf__token_is_zero(const hf_token *t);
 
 static inline bool hf__slice_equal(hf_slice a, hf_slice b) {
     return a.len == b.len && (a.len == 0 || __builtin_memcmp(a.data, b.data, a.len) == 0);
+}
+
+static inline bool hf__slice_is(hf_slice s, const char *text) {
+    return hf__slice_equal(s, (hf_slice){text, __builtin_strlen(text)});
+}
+
+static inline bool hf__slice_starts(hf_slice s, hf_slice prefix) {
+    return s.len >= prefix.len && hf__slice_equal((hf_slice){s.data, prefix.len}, prefix);
+}
+
+/* In the order of bytes: below, at or above 0. */
+static inline int hf__slice_compare(hf_slice a, hf_slice b) {
+    size_t len = a.len < b.len ? a.len : b.len;
+    int order = len == 0 ? 0 : __builtin_memcmp(a.data, b.data, len);
+
+    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
 }
 
 #endif

@@ -280,6 +280,7 @@ bool hf__redis_take(hf__redis_instance *s, hf_op *op) {
     assert(op->n_keys >= 1 && op->n_keys <= HF_KEYS_MAX && op->limit >= 1);
     if (task == NULL) return false;
     task->call.encode = encode_take;
+    task->call.by_history = true; /* its fence */
     task->answer = answer_take;
     hf__redis_send_task(task, HF__LUA_take, op->keys[0]);
     return true;

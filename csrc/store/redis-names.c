@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SLOTS 16384
-
 static bool has(hf_slice s, char c) {
     return s.len > 0 && memchr(s.data, c, s.len) != NULL;
 }
@@ -26,13 +24,12 @@ hf_code hf__redis_names_init(hf__redis_names *names, hf_slice prefix, const hf_a
                              hf_error *error) {
     *names = (hf__redis_names){.allocator = allocator, .prefix = prefix};
     if (prefix.len > HF__REDIS_PREFIX_MAX)
-        return hf__error_set(error, HF_EINVAL, 0, "the prefix has %zu bytes; up to %d are possible",
+        return hf__error_set(error, HF_EINVAL, 0, "prefix has %zu bytes; up to %d are possible",
                              prefix.len, HF__REDIS_PREFIX_MAX);
-    if (has(prefix, '\0'))
-        return hf__error_set(error, HF_EINVAL, 0, "the prefix has a NUL byte in it");
+    if (has(prefix, '\0')) return hf__error_set(error, HF_EINVAL, 0, "prefix has a NUL byte in it");
     if (!has_sound_braces(prefix))
         return hf__error_set(error, HF_EINVAL, 0,
-                             "the prefix \"%.*s\" has braces: they can only be one hash tag, "
+                             "prefix \"%.*s\" has braces: they can only be one hash tag, "
                              "such as {app}:",
                              hf__shown(prefix), prefix.data);
     return HF_OK;
@@ -59,11 +56,11 @@ void hf__redis_lease_name(const hf__redis_names *names, hf_slice key, hf__redis_
 
 /* The least number of every slot; the greatest is not far above 150,000. */
 static uint32_t *find_tags(const hf_allocator *allocator) {
-    uint32_t *tags = hf__alloc(allocator, SLOTS * sizeof *tags);
-    uint32_t left = SLOTS;
+    uint32_t *tags = hf__alloc(allocator, HF__REDIS_SLOTS * sizeof *tags);
+    uint32_t left = HF__REDIS_SLOTS;
 
     if (tags == NULL) return NULL;
-    memset(tags, 0xff, SLOTS * sizeof *tags);
+    memset(tags, 0xff, HF__REDIS_SLOTS * sizeof *tags);
     for (uint32_t n = 0; left > 0; n++) {
         char text[12];
         int len = snprintf(text, sizeof text, "%u", n);
@@ -115,17 +112,13 @@ bool hf__redis_companion(hf__redis_names *names, hf_slice key, char letter, hf__
     return true;
 }
 
-static bool starts_with(hf_slice s, hf_slice prefix) {
-    return s.len >= prefix.len && (prefix.len == 0 || memcmp(s.data, prefix.data, prefix.len) == 0);
-}
-
 bool hf__redis_read_companion(const hf__redis_names *names, hf_slice name, hf_slice *key,
                               char *letter) {
     size_t from = names->prefix.len + 1;
     const char *brace;
     const char *end;
 
-    if (name.len < from + 4 || !starts_with(name, names->prefix) || name.data[from - 1] != '{')
+    if (name.len < from + 4 || !hf__slice_starts(name, names->prefix) || name.data[from - 1] != '{')
         return false;
     end = name.data + name.len - 2;
     brace = memchr(name.data + from, '}', name.len - from);
@@ -135,7 +128,7 @@ bool hf__redis_read_companion(const hf__redis_names *names, hf_slice name, hf_sl
     if (key->len > 0) return true;
     /* The tag is the lease. */
     *key = (hf_slice){name.data + from, (size_t)(brace - name.data) - from};
-    if (!starts_with(*key, names->prefix)) return false;
+    if (!hf__slice_starts(*key, names->prefix)) return false;
     key->data += names->prefix.len;
     key->len -= names->prefix.len;
     return key->len > 0;

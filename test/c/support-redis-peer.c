@@ -2,6 +2,7 @@
 
 #include "harness.h"
 #include "util/alloc.h"
+#include "util/clock.h"
 #include "util/url.h"
 
 #include <signal.h>
@@ -141,4 +142,62 @@ int64_t peer_nonce(const hf__reply *command) {
 
     if (command->n_items < 4 || !hf__parse_uint(command->items[2].text, 0, 200, &keys)) return 0;
     return command->n_items > 3 + keys ? atoll(command->items[3 + keys].text.data) : 0;
+}
+
+/* ---- the bed */
+
+static void on_guard(uv_timer_t *timer) {
+    peer_bed *b = timer->data;
+
+    if (++b->ticks > 6000) {
+        fprintf(stderr, "a test waits for something that does not come\n");
+        abort();
+    }
+}
+
+void peer_bed_open(peer_bed *b, const char *params, void (*on_command)(peer *p, const hf__reply *c),
+                   void *data) {
+    const char *why;
+    char text[256];
+    int len;
+
+    memset(b, 0, sizeof *b);
+    uv_loop_init(&b->loop);
+    uv_timer_init(&b->loop, &b->guard);
+    b->guard.data = b;
+    uv_timer_start(&b->guard, on_guard, 5, 5);
+    peer_open(&b->server, &b->loop, on_command, data);
+    len = snprintf(text, sizeof text, "unix:%s%s", b->server.path, params);
+    REQUIRE(hf__url_parse(&b->url, (hf_slice){text, (size_t)len}, hf__allocator_libc(), &why));
+    b->env = (hf__store_env){.loop = &b->loop,
+                             .allocator = hf__allocator_libc(),
+                             .clock = hf__clock_system(),
+                             .url = &b->url};
+}
+
+void peer_bed_start(peer_bed *b, const hf__redis_events *events) {
+    hf_error error;
+
+    REQUIRE_INT(hf__redis_new(&b->env, events, &b->redis, &error), HF_OK);
+}
+
+static void on_stopped(void *data) {
+    ((peer_bed *)data)->closed = 1;
+}
+
+void peer_bed_stop(peer_bed *b) {
+    hf__redis_close(b->redis, on_stopped, b);
+    while (!b->closed)
+        uv_run(&b->loop, UV_RUN_ONCE);
+    hf__redis_free(b->redis);
+}
+
+void peer_bed_close(peer_bed *b) {
+    peer_close(&b->server);
+    while (b->server.open > 0)
+        uv_run(&b->loop, UV_RUN_ONCE);
+    uv_close((uv_handle_t *)&b->guard, NULL);
+    uv_run(&b->loop, UV_RUN_DEFAULT);
+    CHECK_INT(uv_loop_close(&b->loop), 0);
+    hf__url_free(&b->url, hf__allocator_libc());
 }

@@ -3,7 +3,7 @@
 #ifndef HF_TEST_SUPPORT_REDIS_PEER_H
 #define HF_TEST_SUPPORT_REDIS_PEER_H
 
-#include "driver/redis/reply.h"
+#include "driver/redis/redis.h"
 
 #include <uv.h>
 
@@ -41,5 +41,31 @@ bool peer_is(const hf__reply *command, const char *name);
 bool peer_greets(peer *p, const hf__reply *command);
 /* The number with which the answer to a script must begin. */
 int64_t peer_nonce(const hf__reply *command);
+
+/* A loop with such a server on it, and a driver that uses it. */
+typedef struct peer_bed {
+    uv_loop_t loop;
+    uv_timer_t guard; /* keeps the loop turning, and ends a test that hangs */
+    int ticks;
+    peer_server server;
+    hf__url url;
+    hf__store_env env;
+    hf__redis *redis;
+    int closed;
+} peer_bed;
+
+/* All but the driver; `params` follow the URL. */
+void peer_bed_open(peer_bed *b, const char *params, void (*on_command)(peer *p, const hf__reply *c),
+                   void *data);
+void peer_bed_start(peer_bed *b, const hf__redis_events *events);
+void peer_bed_stop(peer_bed *b); /* the driver */
+void peer_bed_close(peer_bed *b);
+
+/* Turns the loop of a bed that is the first member `base` of what `bed` points to. */
+#define UNTIL(bed, condition)                       \
+    do {                                            \
+        while (!(condition))                        \
+            uv_run(&(bed)->base.loop, UV_RUN_ONCE); \
+    } while (0)
 
 #endif

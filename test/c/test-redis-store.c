@@ -214,6 +214,40 @@ TEST(fences_survive_two_failovers) {
     end(&s);
 }
 
+/* The connection may have stayed all the while: then the first take that notices is in doubt. */
+TEST(fences_survive_two_failovers_on_one_connection) {
+    static char lost[1024];
+    const hf_op *op;
+    uint64_t fence;
+    uint64_t then;
+    scene s;
+
+    begin(&s, NULL);
+    CHECK(take(&s, "k", 1)->applied);
+    CHECK(drop(&s, "k", 1));
+    snprintf(lost, sizeof lost, "%s", beside("GET", "k", 's', NULL));
+    fence = take(&s, "k", 2)->fence;
+    CHECK(drop(&s, "k", 2));
+    CHECK_REDIS("REPLICAOF 127.0.0.1 1", "OK");
+    CHECK_REDIS("REPLICAOF NO ONE", "OK");
+    CHECK_STR(beside("SET", "k", 's', lost), "OK");
+    world_pass(&s.world, 5);
+    then = uv_hrtime();
+    while (uv_hrtime() - then < UINT64_C(1100000000)) {
+        uv_async_send(&s.rig.alive);
+        rig_turn(&s.rig);
+    }
+    op = take(&s, "k", 3);
+    CHECK(!op->applied);
+    CHECK_INT(op->error.code, HF_EUNAVAIL);
+    CHECK_UINT(op->error.flags, HF_RETRYABLE | HF_OUTCOME_UNKNOWN);
+    drop(&s, "k", 3); /* the core undoes it */
+    op = take(&s, "k", 4);
+    CHECK(op->applied);
+    CHECK(op->fence > fence);
+    end(&s);
+}
+
 /* Without its state a lease has no fence: the same take once more gets a new one, and holds. */
 TEST(state_that_is_gone) {
     uint64_t fence;
@@ -675,8 +709,8 @@ TEST(replicas) {
     const hf_op *op;
     scene s;
 
+    redis_replica(true); /* the first one makes another history */
     begin(&s, "waitReplicas=1");
-    redis_replica(true);
     CHECK(take(&s, "k", 1)->applied);
     CHECK_INT(take(&s, "k", 2)->refused, HF_REFUSED_HELD);
     CHECK(ASK(&s.rig, .verb = HF_TAKE, .keys = "a b", .token = 3, .limit = 5)->applied);

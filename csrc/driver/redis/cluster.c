@@ -335,21 +335,16 @@ static bool read_redirect(hf_slice text, const hf__redis_node *from, uint16_t *s
     return true;
 }
 
-static bool begins_with(hf_slice text, const char *word) {
-    size_t len = strlen(word);
-    return text.len > len && memcmp(text.data, word, len) == 0 && text.data[len] == ' ';
-}
-
 bool hf__cluster_redirect(hf__cluster *c, hf__redis_node *from, hf__redis_call *call,
                           hf_slice text) {
-    bool moved = begins_with(text, "MOVED");
+    bool moved = hf__redis_begins(text, "MOVED");
     hf__redis_address address;
     hf__redis_node *node;
     uint16_t number;
     uint16_t slot;
 
-    if (begins_with(text, "CLUSTERDOWN")) ask_later(c);
-    if (!moved && !begins_with(text, "ASK")) return false;
+    if (hf__redis_begins(text, "CLUSTERDOWN")) ask_later(c);
+    if (!moved && !hf__redis_begins(text, "ASK")) return false;
     if (moved) ask_later(c);
     if (call->redirects >= HF__REDIS_REDIRECTS_MAX) return false;
     if (!read_redirect(text, from, &slot, &address)) return false;
@@ -366,14 +361,11 @@ bool hf__cluster_redirect(hf__cluster *c, hf__redis_node *from, hf__redis_call *
     return true;
 }
 
-void hf__cluster_ready(hf__cluster *c, hf__redis_node *node) {
-    (void)node;
+void hf__cluster_ready(hf__cluster *c) {
     if (!c->mapped) ask(c);
 }
 
-void hf__cluster_down(hf__cluster *c, hf__redis_node *node, const hf_error *error) {
-    (void)node;
-    (void)error;
+void hf__cluster_down(hf__cluster *c) {
     /* Another may have taken its place. */
     ask_later(c);
 }

@@ -9,7 +9,6 @@
 
 #include "driver/redis/session.h"
 
-#define HF__REDIS_SLOTS 16384
 #define HF__REDIS_NODES_MAX 1024
 #define HF__REDIS_CALLS_MAX 65536 /* under way in one deployment */
 
@@ -27,7 +26,6 @@ struct hf__redis_node {
     uv_timer_t retry;
     uint32_t tries; /* that failed in a row */
     uint64_t ready_ms;
-    bool wanted;  /* it is to have a session: somebody has asked for it */
     bool retired; /* its timer is closed, or about to be */
 };
 
@@ -99,8 +97,8 @@ void hf__cluster_send(hf__cluster *cluster, hf__redis_call *call);
 bool hf__cluster_redirect(hf__cluster *cluster, hf__redis_node *from, hf__redis_call *call,
                           hf_slice text);
 /* A node became ready, or broke. */
-void hf__cluster_ready(hf__cluster *cluster, hf__redis_node *node);
-void hf__cluster_down(hf__cluster *cluster, hf__redis_node *node, const hf_error *error);
+void hf__cluster_ready(hf__cluster *cluster);
+void hf__cluster_down(hf__cluster *cluster);
 /* Where a listener may connect to; false: nowhere yet. */
 bool hf__cluster_any(const hf__cluster *cluster, hf__redis_address *address);
 uint16_t hf__cluster_servers(const hf__cluster *cluster);

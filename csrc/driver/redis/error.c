@@ -45,7 +45,7 @@ static const meaning meanings[] = {
      "it forgets scripts at once: does somebody call SCRIPT FLUSH all the time?"},
 };
 
-static bool begins_with(hf_slice text, const char *prefix) {
+bool hf__redis_begins(hf_slice text, const char *prefix) {
     size_t len = strlen(prefix);
     return text.len >= len && memcmp(text.data, prefix, len) == 0 &&
            (text.len == len || text.data[len] == ' ');
@@ -57,15 +57,15 @@ static bool contains(hf_slice text, const char *part) {
 
 /* Redis 6 wraps what stopped a script: "ERR Error running script (...): ...: WRONGTYPE ...". */
 static const meaning *find(hf_slice text) {
-    bool wrapped = begins_with(text, "ERR") && contains(text, "Error running script");
+    bool wrapped = hf__redis_begins(text, "ERR") && contains(text, "Error running script");
 
     /* What a user may not do from within a script, as Redis 7 and Valkey 8 say it. */
-    if (begins_with(text, "ERR") && (contains(text, "The user executing the script") ||
-                                     contains(text, "ACL failure in script")))
+    if (hf__redis_begins(text, "ERR") && (contains(text, "The user executing the script") ||
+                                          contains(text, "ACL failure in script")))
         text = (hf_slice){"NOPERM", 6};
     for (size_t i = 0; i < sizeof meanings / sizeof meanings[0]; i++) {
         const char *prefix = meanings[i].prefix;
-        if (wrapped ? contains(text, prefix) : begins_with(text, prefix)) return &meanings[i];
+        if (wrapped ? contains(text, prefix) : hf__redis_begins(text, prefix)) return &meanings[i];
     }
     return NULL;
 }
@@ -75,7 +75,7 @@ static const meaning *find_general(hf_slice text) {
     static const meaning clients = {"", HF_EUNAVAIL, HF_RETRYABLE,
                                     "raise its maxclients, or find who opens so many connections"};
     static const meaning unknown = {"", HF_ENOTSUP, 0,
-                                    "it lacks a command: Redis 6.0 or Valkey 7.2 is the least"};
+                                    "it lacks a command: Redis 6.2 or Valkey 7.2 is the least"};
     static const meaning cluster = {"", HF_ENOTSUP, 0,
                                     "it is no cluster: its URL begins with \"redis://\""};
     /* What the script had done before stays done. */

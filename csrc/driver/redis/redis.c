@@ -121,7 +121,6 @@ void hf__redis_node_found(hf__redis_node *node, const hf__redis_address *address
 void hf__redis_node_want(hf__redis_node *node) {
     hf__redis *redis = node->redis;
 
-    node->wanted = true;
     if (node->session != NULL || node->search != NULL || node->retired) return;
     if (uv_is_active((uv_handle_t *)&node->retry)) {
         if (uv_timer_get_due_in(&node->retry) > 0) return;
@@ -214,7 +213,7 @@ static void on_ready(hf__session *session) {
     if (redis->events.connected != NULL)
         redis->events.connected(redis->events.data, &session->server);
     move_listener(redis, node);
-    if (redis->cluster != NULL) hf__cluster_ready(redis->cluster, node);
+    if (redis->cluster != NULL) hf__cluster_ready(redis->cluster);
 }
 
 static void on_answer(hf__session *session, hf__redis_call *call, const hf__reply *reply,
@@ -241,8 +240,6 @@ static void on_down(hf__session *session, const hf_error *error) {
     hf__redis_node *node = session->data;
     hf__redis *redis = node->redis;
     bool was_ready = node->ready_ms != 0;
-    /* One that would not even tell its history has done as little as one that was never ready. */
-    bool was_of_use = was_ready && !session->looking;
 
     if (was_ready && uv_now(redis->env.loop) - node->ready_ms >= STEADY_MS) node->tries = 0;
     node->ready_ms = 0;
@@ -251,12 +248,12 @@ static void on_down(hf__session *session, const hf_error *error) {
     /* What had no effect waits for the next session. */
     hf__list_append(&session->unsent, &node->waiting);
     hf__list_append(&node->waiting, &session->unsent);
-    if (was_of_use)
+    if (was_ready)
         try_later(node);
     else
         hf__redis_node_failed(node, error);
     if (redis->cluster != NULL && node->kind == HF__SESSION_COMMANDS)
-        hf__cluster_down(redis->cluster, node, error);
+        hf__cluster_down(redis->cluster);
 }
 
 static void on_gone(void *data) {

@@ -47,6 +47,7 @@ typedef struct hf__redis_script {
 
 void hf__redis_script_init(hf__redis_script *script, uint8_t id, const char *text);
 
+#define HF__REDIS_SLOTS 16384    /* of a Cluster */
 #define HF__REDIS_ANY UINT16_MAX /* a slot: any server will do */
 
 /*
@@ -66,6 +67,9 @@ struct hf__redis_call {
     uint16_t server;     /* 1 to hf__redis_servers(): that one whatever the slot; 0: by slot */
     uint32_t timeout_ms; /* from its sending, if less than the deployment's; 0: that one */
     const hf__redis_script *script; /* written by hf__redis_script_begin; NULL: none */
+    /* It rests on server->run_id or replid: where these turn out to have been another server's past
+     * when it was sent, it fails, HF_OUTCOME_UNKNOWN. */
+    bool by_history;
 
     /* Drawn by the driver for each sending. An answer of a script must be an array that begins with
      * it (as an integer), or the answers have come out of step: HF_EPROTO, and a new connection.
@@ -80,6 +84,7 @@ struct hf__redis_call {
     uint64_t due_ms;
     uint8_t redirects;
     bool sent;     /* its command may have had an effect */
+    bool stale;    /* by_history, and that is another now */
     bool asking;   /* it goes where ASK has sent it, and says so */
     bool prefixed; /* the answer to that comes first */
     bool whole;    /* the script's text is sent, not its hash */

@@ -78,6 +78,7 @@ static void end(hf__session *s, const hf_error *error) {
                   HF_RETRYABLE | HF_OUTCOME_UNKNOWN,
                   "the answer never came, and whether it was done is not known: %s",
                   error->message);
+    if (s->looking) hf__list_remove(&s->look.node);
     while ((node = hf__list_pop(&s->sent)) != NULL)
         s->env->events.answer(s, hf__of(node, hf__redis_call, node), NULL, &unknown);
     hf__list_append(&s->again, &s->unsent);
@@ -197,7 +198,7 @@ static void on_signed(hf__session *s, const hf__reply *reply) {
         greet(s);
         return;
     }
-    hf__redis_error(&error, reply->text, s->server.name);
+    hf__redis_error_auth(&error, reply->text, s->server.name);
     *s->env->refused_password = s->password.generation;
     if (s->refused) {
         end(s, &error);
@@ -335,13 +336,29 @@ static uint32_t patience_for(const hf__session *s, const hf__redis_call *call) {
     return call->timeout_ms > 0 && call->timeout_ms < ms ? call->timeout_ms : ms;
 }
 
+/* A server may have become a replica, have lost what it wrote last, and be the master once more,
+ * without a word to those who are connected: then the history of its data is another. Where that
+ * may have happened it is asked for, just before a call that rests on it. */
+static void look_again(hf__session *s, uint64_t now) {
+    hf__resp_begin(&s->socket.out, 2);
+    hf__resp_text(&s->socket.out, "INFO");
+    hf__resp_text(&s->socket.out, "replication");
+    s->looking = true;
+    s->looked_ms = now;
+    s->look = (hf__redis_call){.due_ms = now + s->env->config->command_ms, .sent = true};
+    hf__list_push(&s->sent, &s->look.node);
+}
+
 /* Writes one call into the buffer; what could not be encoded ends, and leaves no byte behind. */
 static void encode(hf__session *s, hf__redis_call *call, uint64_t now) {
     hf__buffer *out = &s->socket.out;
-    size_t before = out->len;
     uint32_t scripts = s->scripts;
     hf_error error;
+    size_t before;
 
+    if (call->by_history && !s->looking && now - s->looked_ms >= LOOK_MS) look_again(s, now);
+    before = out->len;
+    call->stale = false;
     call->conn = s;
     call->connection = s->number;
     call->nonce = next_nonce(s);
@@ -368,32 +385,14 @@ static void watch_time(hf__session *s) {
         uv_timer_start(&s->timer, on_tick, TICK_MS, TICK_MS);
 }
 
-/* A server may have become a replica, have lost what it wrote last, and be the master once more,
- * without a word to those who are connected: then the history of its data is another. Who was quiet
- * for so long that this may have happened asks before anything else goes out. */
-static void look_again(hf__session *s, uint64_t now) {
-    hf__resp_begin(&s->socket.out, 2);
-    hf__resp_text(&s->socket.out, "INFO");
-    hf__resp_text(&s->socket.out, "replication");
-    s->looking = true;
-    s->looked_ms = now;
-    s->put_off = true;
-    watch_time(s);
-    hf__socket_flush(&s->socket);
-}
-
 void hf__session_flush(hf__session *s) {
     uint64_t now = now_ms();
     hf__node *node;
 
     assert(s->state == HF__SESSION_READY);
     /* After an unknown script nothing new overtakes what must be sent again. */
-    s->put_off = !hf__list_empty(&s->again) || s->looking;
-    if (s->put_off || hf__list_empty(&s->unsent)) return;
-    if (s->kind == HF__SESSION_COMMANDS && now - s->looked_ms >= LOOK_MS) {
-        look_again(s, now);
-        return;
-    }
+    s->put_off = !hf__list_empty(&s->again);
+    if (s->put_off) return;
     while (s->state == HF__SESSION_READY && (node = hf__list_pop(&s->unsent)) != NULL)
         encode(s, hf__of(node, hf__redis_call, node), now);
     if (s->state != HF__SESSION_READY) return;
@@ -419,18 +418,32 @@ static void end_drain(hf__session *s) {
     hf__session_flush(s);
 }
 
+static void end_out_of_step(hf__session *s) {
+    end_protocol(s, "gave an answer that belongs to something else: "
+                    "answers were lost or repeated on the way");
+}
+
+/* What was sent meanwhile, and rests on a history that is no more, is worth nothing. */
 static void on_look(hf__session *s, const hf__reply *reply) {
+    char before[sizeof s->server.replid];
+
     if (reply->type != HF__REPLY_STRING && reply->type != HF__REPLY_ERROR) {
-        end_protocol(s, "gave an answer that belongs to something else: "
-                        "answers were lost or repeated on the way");
+        end_out_of_step(s);
         return;
     }
     s->looking = false;
+    hf__list_remove(&s->look.node);
+    memcpy(before, s->server.replid, sizeof before);
     if (reply->type == HF__REPLY_STRING) learn(s, STEP_ROLE, reply->text);
-    if (s->replica && s->env->config->kind == HF__REDIS_SENTINEL)
+    if (s->replica && s->env->config->kind == HF__REDIS_SENTINEL) {
         end_unreachable(s, "it is not the master any more");
-    else
-        end_drain(s);
+        return;
+    }
+    for (hf__node *node = s->sent.next; node != &s->sent; node = node->next) {
+        hf__redis_call *call = hf__of(node, hf__redis_call, node);
+        call->stale = call->by_history && strcmp(before, s->server.replid) != 0;
+    }
+    end_drain(s);
 }
 
 static bool has_nonce(const hf__redis_call *call, const hf__reply *reply) {
@@ -444,31 +457,36 @@ static void on_answer(hf__session *s, const hf__reply *reply) {
     hf__redis_call *call;
     hf_error error;
 
-    if (node == NULL && s->looking) {
-        on_look(s, reply);
-        return;
-    }
     if (node == NULL) {
         end_protocol(s, "answered what was not asked");
         return;
     }
     call = hf__of(node, hf__redis_call, node);
+    if (call == &s->look) {
+        on_look(s, reply);
+        return;
+    }
     if (call->prefixed) { /* of two answers this is the first */
         call->prefixed = false;
         return;
     }
     if (reply->type != HF__REPLY_ERROR && call->script != NULL && !has_nonce(call, reply)) {
-        end_protocol(s, "gave an answer that belongs to something else: "
-                        "answers were lost or repeated on the way");
+        end_out_of_step(s);
         return;
     }
     hf__list_remove(node);
-    if (reply->type != HF__REPLY_ERROR) {
+    if (reply->type != HF__REPLY_ERROR && call->stale) {
+        hf__error_set(&error, HF_EUNAVAIL, HF_RETRYABLE | HF_OUTCOME_UNKNOWN,
+                      "the data of the server %s has another history than when it was last asked "
+                      "(it may have been a replica): what it answered may not hold",
+                      s->server.name);
+        s->env->events.answer(s, call, NULL, &error);
+    } else if (reply->type != HF__REPLY_ERROR) {
         s->env->events.answer(s, call, reply, NULL);
     } else {
         hf__redis_error(&error, reply->text, s->server.name);
         if (call->script != NULL && call->redirects < HF__REDIS_REDIRECTS_MAX &&
-            reply->text.len >= 8 && memcmp(reply->text.data, "NOSCRIPT", 8) == 0)
+            hf__redis_begins(reply->text, "NOSCRIPT"))
             send_again(s, call);
         else
             s->env->events.answer(s, call, reply, &error);
@@ -513,7 +531,6 @@ static void say_late(hf__session *s, const char *what, uint64_t ms) {
 }
 
 static bool is_overdue(const hf__session *s, uint64_t now) {
-    if (s->looking && now - s->looked_ms >= s->env->config->command_ms) return true;
     for (const hf__node *node = s->sent.next; node != &s->sent; node = node->next) {
         if (hf__of((hf__node *)(uintptr_t)node, hf__redis_call, node)->due_ms <= now) return true;
     }
@@ -586,7 +603,7 @@ static void check(hf__session *s) {
         check_listener(s);
     else if (is_overdue(s, now))
         end_unreachable(s, "it has not answered in time");
-    else if (hf__list_empty(&s->sent) && !s->looking)
+    else if (hf__list_empty(&s->sent))
         uv_timer_stop(&s->timer);
 }
 

@@ -80,8 +80,9 @@ struct hf__session {
     uint32_t ticks; /* since it began: a loop that is stuck does not count */
     uint64_t heard_ms;
     hf__node sent;
-    hf__node again; /* had no effect: the script was not known */
-    bool looking;   /* it was asked once more what history its data has */
+    hf__node again;      /* had no effect: the script was not known */
+    hf__redis_call look; /* asks once more what history its data has */
+    bool looking;        /* `look` is among those that were sent */
     uint64_t looked_ms;
     bool put_off; /* what is unsent waits until those can be sent again */
     uint32_t nonce;
