@@ -174,6 +174,23 @@ void hf__op_finish(hf__scope *scope, hf__op_list *list) {
     hf__scope_leave(scope);
 }
 
+void hf__op_finish_close(hf__scope *scope, hf__op_list *late, hf_op *closing) {
+    hf__op_list last = {NULL, NULL};
+    hf_error error;
+    hf_op *op;
+
+    hf__error_set(&error, HF_ECLOSED, 0, NULL);
+    while (late->first != NULL) {
+        hf__op_list failed = {NULL, NULL};
+        while ((op = hf__op_pop(late)) != NULL)
+            hf__op_fail(&failed, op, &error);
+        hf__op_finish(scope, &failed);
+    }
+    closing->applied = true;
+    hf__op_push(&last, closing);
+    hf__op_finish(scope, &last);
+}
+
 void hf__op_fail(hf__op_list *list, hf_op *op, const hf_error *error) {
     op->error = *error;
     op->applied = false;

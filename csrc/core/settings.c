@@ -1,12 +1,9 @@
 #include "core/settings.h"
 
+#include "core/op.h"
 #include "util/alloc.h"
 
 #include <string.h>
-
-static bool same(hf_slice a, hf_slice b) {
-    return a.len == b.len && memcmp(a.data, b.data, a.len) == 0;
-}
 
 static hf_code check_names(const hf_setting *settings, size_t n, hf_error *error) {
     if (n > HF_SETTINGS_MAX)
@@ -16,7 +13,7 @@ static hf_code check_names(const hf_setting *settings, size_t n, hf_error *error
         hf_slice name = settings[i].name;
         if (name.len == 0) return hf__error_set(error, HF_EINVAL, 0, "setting %zu has no name", i);
         for (size_t j = 0; j < i; j++) {
-            if (same(name, settings[j].name))
+            if (hf__slice_equal(name, settings[j].name))
                 return hf__error_set(error, HF_EINVAL, 0, "the setting \"%.*s\" is given twice",
                                      hf__shown(name), name.data);
         }

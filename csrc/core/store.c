@@ -29,25 +29,27 @@ void hf__store_free(hf_store *store) {
 }
 
 bool hf__setting_get(const hf__store_env *env, const char *name, hf_slice *value) {
-    size_t len = strlen(name);
     for (size_t i = 0; env->settings != NULL && i < env->settings->n; i++) {
         const hf_setting *each = &env->settings->items[i];
-        if (each->name.len == len && memcmp(each->name.data, name, len) == 0) {
-            *value = each->value;
-            return true;
-        }
+        if (!hf__slice_is(each->name, name)) continue;
+        *value = each->value;
+        return true;
     }
     return hf__url_param_get(env->url, name, value);
 }
 
-bool hf__store_takes(const hf_store_vtable *vt, hf_slice name) {
-    const char *p = vt->params != NULL ? vt->params : "";
-    while (*p != '\0') {
-        size_t n = strcspn(p, " ");
-        if (n == name.len && memcmp(p, name.data, n) == 0) return true;
-        p += n + (p[n] == ' ');
+bool hf__has_word(const char *words, hf_slice word) {
+    while (*words != '\0') {
+        size_t len = strcspn(words, " ");
+        if (hf__slice_equal((hf_slice){words, len}, word)) return true;
+        words += len;
+        words += strspn(words, " ");
     }
     return false;
+}
+
+bool hf__store_takes(const hf_store_vtable *vt, hf_slice name) {
+    return vt->params != NULL && hf__has_word(vt->params, name);
 }
 
 typedef void (*verb_fn)(hf_store *store, hf_op *ops);

@@ -194,6 +194,8 @@ void hf__store_submit(hf_store *store, hf_op *ops);
 /* What the setting `name`, or else the URL's parameter of that name, says (a NUL follows it).
  * False: there is neither. A message about its value begins with its name. */
 bool hf__setting_get(const hf__store_env *env, const char *name, hf_slice *value);
+/* Whether `word` is one of the blank-separated `words`. */
+bool hf__has_word(const char *words, hf_slice word);
 /* Whether the store takes a parameter or setting of that name. */
 bool hf__store_takes(const hf_store_vtable *vt, hf_slice name);
 /* Whether the store has the verb. */

@@ -115,8 +115,7 @@ static hf_code check_password(const hf_store_vtable *vt, const hf_client_options
     static const hf_slice name = {"password", 8};
     if (!hf__store_takes(vt, name)) return unknown(vt, "setting", name, error);
     for (size_t i = 0; i < options->n_settings; i++) {
-        hf_slice each = options->settings[i].name;
-        if (each.len == name.len && memcmp(each.data, name.data, name.len) == 0)
+        if (hf__slice_equal(options->settings[i].name, name))
             return hf__error_set(error, HF_EINVAL, 0,
                                  "password is given as a setting and as a function: give one");
     }

@@ -544,18 +544,11 @@ void hf__mem_drop(const hf__mem_turn *turn, hf_op *op) {
 
 /* ---- list */
 
-static int compare_keys(hf_slice a, hf_slice b) {
-    size_t len = a.len < b.len ? a.len : b.len;
-    int order = len == 0 ? 0 : memcmp(a.data, b.data, len);
-
-    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
-}
-
 static int compare_locks(const void *a, const void *b) {
     const mem_lock *const *x = a;
     const mem_lock *const *y = b;
 
-    return compare_keys((*x)->node.key, (*y)->node.key);
+    return hf__slice_compare((*x)->node.key, (*y)->node.key);
 }
 
 static size_t count_live(const hf__mem_turn *turn, const mem_lock *lock) {
@@ -570,9 +563,8 @@ static bool is_listed(const hf__mem_turn *turn, const mem_lock *lock, const hf_o
     hf_slice prefix = op->keys[0];
     hf_slice key = lock->node.key;
 
-    if (key.len < prefix.len) return false;
-    if (prefix.len > 0 && memcmp(key.data, prefix.data, prefix.len) != 0) return false;
-    if (op->value.len > 0 && compare_keys(key, op->value) <= 0) return false;
+    if (!hf__slice_starts(key, prefix)) return false;
+    if (op->value.len > 0 && hf__slice_compare(key, op->value) <= 0) return false;
     return count_live(turn, lock) > 0;
 }
 

@@ -318,29 +318,10 @@ static void open_store(hf_store *store, hf_op *op) {
         fail_all(m, &m->early, &op->error);
 }
 
-/* What came too late ends before the close itself, and after that there is nothing here. */
-static void end_close(memory *m) {
-    hf__scope *scope = m->store.env.scope;
-    hf__op_list last = {NULL, NULL};
-    hf_error error;
-
-    hf__error_set(&error, HF_ECLOSED, 0, NULL);
-    while (m->late.first != NULL) {
-        hf__op_list failed = {NULL, NULL};
-        hf_op *op;
-        while ((op = hf__op_pop(&m->late)) != NULL)
-            hf__op_fail(&failed, op, &error);
-        hf__op_finish(scope, &failed);
-    }
-    m->closing->applied = true;
-    hf__op_push(&last, m->closing);
-    hf__op_finish(scope, &last);
-}
-
 static void on_gone(void *data) {
     memory *m = data;
 
-    if (--m->handles == 0) end_close(m);
+    if (--m->handles == 0) hf__op_finish_close(m->store.env.scope, &m->late, m->closing);
 }
 
 static void on_wake_gone(uv_handle_t *handle) {

@@ -44,23 +44,12 @@ struct hf__redis_listing {
     hf_error error; /* the first one's */
 };
 
-static int compare(hf_slice a, hf_slice b) {
-    size_t len = a.len < b.len ? a.len : b.len;
-    int order = len == 0 ? 0 : memcmp(a.data, b.data, len);
-
-    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
-}
-
 static int compare_keys(const void *a, const void *b) {
-    return compare(*(const hf_slice *)a, *(const hf_slice *)b);
+    return hf__slice_compare(*(const hf_slice *)a, *(const hf_slice *)b);
 }
 
 static int compare_rows(const void *a, const void *b) {
-    return compare(((const hf_row *)a)->key, ((const hf_row *)b)->key);
-}
-
-static bool starts_with(hf_slice s, hf_slice prefix) {
-    return s.len >= prefix.len && (prefix.len == 0 || memcmp(s.data, prefix.data, prefix.len) == 0);
+    return hf__slice_compare(((const hf_row *)a)->key, ((const hf_row *)b)->key);
 }
 
 static void free_slice(const hf_allocator *a, hf_slice s) {
@@ -124,7 +113,7 @@ static size_t find_after(const names *found, hf_slice after) {
 
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (compare(found->keys[middle], after) <= 0)
+        if (hf__slice_compare(found->keys[middle], after) <= 0)
             low = middle + 1;
         else
             high = middle;
@@ -346,7 +335,8 @@ static bool take_in(hf__redis_listing *l, hf_slice name) {
     if (!hf__redis_read_companion(&l->store->names, name, &key, &letter) || letter != 's' ||
         key.len > HF_KEY_MAX)
         return true; /* somebody else's */
-    if (!starts_with(key, (hf_slice){l->prefix, l->prefix_len}) || compare(key, after) <= 0)
+    if (!hf__slice_starts(key, (hf_slice){l->prefix, l->prefix_len}) ||
+        hf__slice_compare(key, after) <= 0)
         return true;
     return add_name(&l->found, l->store->base.env.allocator, key);
 }

@@ -46,10 +46,6 @@ static hf_slice setting(const hf_store *store, const char *name, const char *oth
     return value;
 }
 
-static bool is_text(hf_slice s, const char *text) {
-    return s.len == strlen(text) && memcmp(s.data, text, s.len) == 0;
-}
-
 static hf_code read_settings(hf__redis_instance *s, hf_error *error) {
     const hf_store *store = &s->base;
     hf_slice eviction = setting(store, "allowEviction", "false");
@@ -57,8 +53,8 @@ static hf_code read_settings(hf__redis_instance *s, hf_error *error) {
     if (!hf__parse_uint(setting(store, "waitReplicas", "0"), 0, REPLICAS_MAX, &s->wait_replicas))
         return hf__error_set(error, HF_EINVAL, 0, "waitReplicas is a whole number from 0 to %d",
                              REPLICAS_MAX);
-    s->allow_eviction = is_text(eviction, "true");
-    if (!s->allow_eviction && !is_text(eviction, "false"))
+    s->allow_eviction = hf__slice_is(eviction, "true");
+    if (!s->allow_eviction && !hf__slice_is(eviction, "false"))
         return hf__error_set(error, HF_EINVAL, 0, "allowEviction is \"true\" or \"false\"");
     return hf__redis_names_init(&s->names, setting(store, "prefix", "holdfast:"),
                                 store->env.allocator, error);
@@ -408,29 +404,10 @@ static void cancel(hf_store *store, hf_op *op) {
 
 /* ---------------------------------------------------------------- close */
 
-static void end_close(hf__redis_instance *s) {
-    hf__scope *scope = s->base.env.scope;
-    hf__op_list last = {NULL, NULL};
-    hf_error error;
-    hf_op *op;
-
-    hf__error_set(&error, HF_ECLOSED, 0, NULL);
-    /* Their callbacks may bring more. */
-    while (s->late.first != NULL) {
-        hf__op_list failed = {NULL, NULL};
-        while ((op = hf__op_pop(&s->late)) != NULL)
-            hf__op_fail(&failed, op, &error);
-        hf__op_finish(scope, &failed);
-    }
-    s->closing->applied = true;
-    hf__op_push(&last, s->closing);
-    hf__op_finish(scope, &last);
-}
-
 static void on_handle_gone(void *data) {
     hf__redis_instance *s = data;
 
-    if (--s->n_handles == 0) end_close(s);
+    if (--s->n_handles == 0) hf__op_finish_close(s->base.env.scope, &s->late, s->closing);
 }
 
 static void on_timer_gone(uv_handle_t *handle) {

@@ -404,17 +404,6 @@ static int count_holders(hf__sqlite_instance *s, hf_slice key, uint64_t *n) {
     return sqlite3_reset(st);
 }
 
-static int compare(hf_slice a, hf_slice b) {
-    size_t len = a.len < b.len ? a.len : b.len;
-    int order = len == 0 ? 0 : memcmp(a.data, b.data, len);
-
-    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
-}
-
-static bool starts_with(hf_slice s, hf_slice prefix) {
-    return s.len >= prefix.len && (prefix.len == 0 || memcmp(s.data, prefix.data, prefix.len) == 0);
-}
-
 /* Whether the holders of the key in the row at hand still fit. The first key always does, or a
  * list could never get past it. */
 static int fits(hf__sqlite_instance *s, const hf_op *op, hf_slice key, bool *fit) {
@@ -431,7 +420,7 @@ static int fits(hf__sqlite_instance *s, const hf_op *op, hf_slice key, bool *fit
 int hf__sqlite_list(hf__sqlite_instance *s, hf_op *op) {
     bool exact = (op->flags & HF_OP_EXACT) != 0;
     hf_slice prefix = op->keys[0];
-    hf_slice from = !exact && compare(op->value, prefix) > 0 ? op->value : prefix;
+    hf_slice from = !exact && hf__slice_compare(op->value, prefix) > 0 ? op->value : prefix;
     sqlite3_stmt *st = hf__st(s, HF__ST_LEASE_LIST);
     int rc = SQLITE_OK;
     bool fit = true;
@@ -444,8 +433,8 @@ int hf__sqlite_list(hf__sqlite_instance *s, hf_op *op) {
     while (rc == SQLITE_OK && sqlite3_step(st) == SQLITE_ROW) {
         hf_slice key = hf__column_slice(st, HF__LEASE_KEY);
 
-        if (exact ? !hf__slice_equal(key, prefix) : !starts_with(key, prefix)) break;
-        if (!exact && op->value.len > 0 && compare(key, op->value) <= 0) continue;
+        if (exact ? !hf__slice_equal(key, prefix) : !hf__slice_starts(key, prefix)) break;
+        if (!exact && op->value.len > 0 && hf__slice_compare(key, op->value) <= 0) continue;
         if (!exact) rc = fits(s, op, key, &fit);
         if (rc != SQLITE_OK || !fit) break;
         describe(s, st, &holder);

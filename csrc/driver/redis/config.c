@@ -29,10 +29,6 @@ static const scheme schemes[] = {
     {"rediss+cluster", HF__REDIS_CLUSTER, true},
 };
 
-static bool equals(hf_slice s, const char *text) {
-    return s.len == strlen(text) && memcmp(s.data, text, s.len) == 0;
-}
-
 /* ---------------------------------------------------------------- addresses */
 
 void hf__redis_address_show(const hf__redis_address *address, char *text, size_t size) {
@@ -150,9 +146,9 @@ static hf_code read_flag(const hf__store_env *env, const char *name, bool *value
     hf_slice text;
 
     if (!hf__setting_get(env, name, &text)) return HF_OK;
-    if (!equals(text, "true") && !equals(text, "false"))
+    if (!hf__slice_is(text, "true") && !hf__slice_is(text, "false"))
         return hf__error_set(error, HF_EINVAL, 0, "%s is true or false", name);
-    *value = equals(text, "true");
+    *value = hf__slice_is(text, "true");
     return HF_OK;
 }
 
@@ -220,11 +216,11 @@ static hf_code read_rest(hf__redis_config *config, const hf__store_env *env, hf_
 hf_code hf__redis_config_read(hf__redis_config *config, const hf__store_env *env, hf_error *error) {
     const hf__url *url = env->url;
     const scheme *s = NULL;
-    bool is_socket = equals(url->scheme, "unix");
+    bool is_socket = hf__slice_is(url->scheme, "unix");
 
     memset(config, 0, sizeof *config);
     for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++) {
-        if (equals(url->scheme, schemes[i].name)) s = &schemes[i];
+        if (hf__slice_is(url->scheme, schemes[i].name)) s = &schemes[i];
     }
     if (s == NULL) return hf__error_set(error, HF_ENOTSUP, 0, "the URL is not one of Redis");
     config->kind = s->kind;

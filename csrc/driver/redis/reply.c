@@ -1,5 +1,6 @@
 #include "driver/redis/reply.h"
 
+#include "core/op.h"
 #include "util/alloc.h"
 
 #include <assert.h>
@@ -223,6 +224,5 @@ int hf__reply_next(hf__reply_reader *r, const hf__reply **reply, hf_error *error
 }
 
 bool hf__reply_equals(const hf__reply *reply, const char *text) {
-    return hf__reply_is_text(reply) && reply->text.len == strlen(text) &&
-           memcmp(reply->text.data, text, reply->text.len) == 0;
+    return hf__reply_is_text(reply) && hf__slice_is(reply->text, text);
 }
