@@ -104,7 +104,8 @@ class Holdfast extends EventEmitter {
    * @param {string | (() => string | Promise<string>)} [options.password] a function is called when
    *   a connection is made and its last answer is a minute old, or was refused
    * @param {number} [options.db=0] the number of the database
-   * @param {string} [options.prefix='holdfast:'] how the names of all keys begin in Redis
+   * @param {string} [options.prefix='holdfast:'] how the names of all keys begin in Redis: up
+   *   to 128 bytes
    * @param {number} [options.waitReplicas=0] 0 to 16 replicas must have a lock before it counts
    * @param {boolean} [options.allowEviction=false] keep values and records where the server may
    *   evict them

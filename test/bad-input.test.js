@@ -105,7 +105,7 @@ function table(hf) {
       'options.db': [(db) => open('memory:', { db }), wrong(NO_NUMBER),
         outside([...NO_INTEGER, -1, 65536])],
       'options.waitReplicas': [(waitReplicas) => open('memory:', { waitReplicas }),
-        wrong(NO_NUMBER), outside([...NO_INTEGER, -1, 101])],
+        wrong(NO_NUMBER), outside([...NO_INTEGER, -1, 17])],
       'options.allowEviction': flag((allowEviction) => open('memory:', { allowEviction })),
       'options.tls': [(tls) => open('memory:', { tls }), wrong([null, 0, 'x', 5n, [], fn])],
       'options.tls.ca': [(ca) => open('memory:', { tls: { ca } }), wrong([null, 5, {}, true]),

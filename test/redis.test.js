@@ -69,7 +69,7 @@ describe('a URL of Redis', () => {
       `redis://127.0.0.1:${port}?commandTimeout=soon`, `redis://127.0.0.1:${port}?unknown=1`,
       `redis://127.0.0.1:${port}?waitReplicas=x`, `redis://127.0.0.1:${port}?allowEviction=maybe`,
       `redis://127.0.0.1:${port}?prefix={a}{b}`, `redis://127.0.0.1:${port}?prefix=a{b`,
-      `redis://127.0.0.1:${port}?prefix={}`,
+      `redis://127.0.0.1:${port}?prefix={}`, `redis://127.0.0.1:${port}?prefix=${'p'.repeat(129)}`,
     ]) {
       const secret = url.replace('//', '//me:hush@');
       assert.throws(() => new Holdfast(secret), (error) => {
@@ -77,6 +77,19 @@ describe('a URL of Redis', () => {
         assert.ok(!error.stack.includes('hush'), error.stack);
         return true;
       }, url);
+    }
+  });
+
+  it('or an option, which the message names', () => {
+    for (const [options, name] of [
+      [{ prefix: 'p'.repeat(129) }, 'prefix'], [{ prefix: '{a' }, 'prefix'],
+      [{ tls: { ca: '-----BEGIN CERTIFICATE-----' } }, 'tls.ca'],
+    ]) {
+      assert.throws(() => new Holdfast('rediss://127.0.0.1', options), (error) => {
+        assert.ok(error instanceof RangeError);
+        assert.match(error.message, new RegExp(`^options\\.${name} `));
+        return true;
+      });
     }
   });
 

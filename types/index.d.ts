@@ -55,7 +55,7 @@ export interface RedisOptions {
   /** The number of the database: 0 to 65,535; on a Cluster 0. Default 0. */
   db?: number | undefined;
   /**
-   * What the names of all keys in Redis begin with, at most 1,024 bytes without NUL; braces only as
+   * What the names of all keys in Redis begin with, at most 128 bytes without NUL; braces only as
    * one whole `{tag}`. With `''` a lock excludes any Redlock client on the same key. Default
    * `'holdfast:'`.
    */

@@ -231,10 +231,23 @@ typedef struct hf_client_options {
 #define HF_CLIENT_DEFAULTS \
     ((hf_client_options){.handoffs = HF_HANDOFFS, .handoff_ms = HF_HANDOFF_MS})
 
-/* Makes a client of the store that `url` names: "memory:", "sqlite:PATH[?busyTimeout=MS]". Does not
- * connect yet. `options` NULL: HF_CLIENT_DEFAULTS. Errors: HF_EINVAL (URL, option or setting not
- * understood, or a setting that this store does not have), HF_ENOTSUP (no such store in this
- * build), HF_ENOMEM. */
+/* Makes a client of the store that `url` names:
+ *
+ *   memory:
+ *   sqlite:PATH                busyTimeout (ms)
+ *   redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss:, valkey:, valkeys:; unix:PATH;
+ *   redis+sentinel://HOST[:PORT],.../MASTER, redis+cluster://HOST[:PORT],... and rediss+ of both
+ *                              prefix (up to 128 bytes; "holdfast:"), db (0 to 65535; 0), username,
+ *                              password, connectTimeout, commandTimeout (10 ms to 1 h; 5 s),
+ *                              waitReplicas (0 to 16; 0), allowEviction (false),
+ *                              sentinelUsername, sentinelPassword, tls (false), tlsCa, tlsCert,
+ *                              tlsKey (PEM), tlsServername, tlsRejectUnauthorized (true), tlsRoots
+ *                              (PEM, in place of the system's authorities)
+ *
+ * What stands on the right are its settings, with range and default; each can also be a parameter
+ * of the URL (?name=value&...). Does not connect yet. `options` NULL: HF_CLIENT_DEFAULTS. Errors:
+ * HF_EINVAL (URL, option or setting not understood, or a setting that this store does not have),
+ * HF_ENOTSUP (no such store in this build), HF_ENOMEM, HF_EIO. */
 hf_code hf_client_open(hf_engine *engine, hf_slice url, const hf_client_options *options,
                        hf_client **out, hf_error *error);
 
@@ -257,7 +270,7 @@ hf_code hf_client_connect(hf_client *client, void (*cb)(void *data, const hf_err
 void hf_client_close(hf_client *client, uint64_t timeout_ms, void (*cb)(void *data), void *data);
 
 uint32_t hf_client_caps(const hf_client *client);
-const char *hf_client_store(const hf_client *client); /* "sqlite", "memory" */
+const char *hf_client_store(const hf_client *client); /* "sqlite", "redis", "memory" */
 
 /* ---------------------------------------------------------------- operations */
 
