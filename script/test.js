@@ -131,7 +131,8 @@ const stages = [
   },
   {
     group: 'c', title: 'C tests of Redis, on Valkey',
-    command: makeC('MODE=asan', 'run-redis-conformance', 'run-redis-store'),
+    command: makeC('MODE=asan', ...['store', 'conformance', 'sentinel-conformance',
+      'cluster-conformance', 'cluster'].map((name) => `run-redis-${name}`), 'run-model'),
     count: countLines, ...onValkey,
   },
   { group: 'mocha', title: 'mocha', command: mocha, count: countMocha, limit: 25 * minute },

@@ -31,6 +31,7 @@ static struct {
     node nodes[NODES_MAX];
     size_t n_nodes; /* of a cluster; 0: it is none, and there is one */
     pid_t replica;
+    node sentinel; /* its pid is 0 unless it is asked through one */
     char folder[64];
     _Atomic uint64_t *clock;
     char *answer;
@@ -77,6 +78,8 @@ static void clean_up(void) {
         remove_file("nodes-%zu.conf", i);
     }
     end_process(&server.replica);
+    stop(&server.sentinel);
+    remove_file("sentinel.conf", 0);
     free(server.answer);
     remove_file("clock", 0);
     remove_file("log", 0);
@@ -189,6 +192,24 @@ static void become_server(size_t number, int port_number, const char *master) {
     _exit(errno == ENOENT ? 127 : 126);
 }
 
+/* One that watches the server, and never finds it dead. */
+static void become_sentinel(uint16_t port) {
+    char path[128];
+    FILE *conf;
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    snprintf(path, sizeof path, "%s/sentinel.conf", server.folder);
+    conf = fopen(path, "w");
+    if (conf == NULL) _exit(126);
+    fprintf(conf,
+            "port %d\nbind 127.0.0.1\nlogfile %s/log\nsentinel monitor master 127.0.0.1 %d 1\n"
+            "sentinel down-after-milliseconds master 3600000\n",
+            port, server.folder, server.nodes[0].port);
+    fclose(conf);
+    execlp(program(), program(), path, "--sentinel", (char *)NULL);
+    _exit(errno == ENOENT ? 127 : 126);
+}
+
 static bool connect_to(node *n) {
     struct sockaddr_in address = {
         .sin_family = AF_INET, .sin_port = htons(n->port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
@@ -210,6 +231,7 @@ static bool start(node *n) {
 
     n->pid = fork();
     if (n->pid < 0) give_up("fork");
+    if (n->pid == 0 && n == &server.sentinel) become_sentinel(n->port);
     if (n->pid == 0) become_server((size_t)(n - server.nodes), n->port, NULL);
     for (int i = 0; i < PATIENCE_MS / 5; i++) {
         if (waitpid(n->pid, &status, WNOHANG) == n->pid) {
@@ -283,6 +305,11 @@ void redis_as_cluster(size_t nodes) {
     form_cluster();
 }
 
+void redis_through_sentinel(void) {
+    (void)redis_port();
+    if (server.sentinel.pid == 0) start_anywhere(&server.sentinel);
+}
+
 uint16_t redis_port(void) {
     if (server.nodes[0].pid == 0) start_anywhere(&server.nodes[0]);
     return server.nodes[0].port;
@@ -292,6 +319,8 @@ void redis_fresh(char *url, size_t size) {
     const char *scheme = server.n_nodes > 0 ? "redis+cluster" : "redis";
 
     snprintf(url, size, "%s://127.0.0.1:%d", scheme, redis_port());
+    if (server.sentinel.pid != 0)
+        snprintf(url, size, "redis+sentinel://127.0.0.1:%d/master", server.sentinel.port);
     for (size_t i = 0; i < count_nodes(); i++)
         CHECK_STR(redis_do_at(i, "FLUSHALL"), "OK");
 }

@@ -12,6 +12,8 @@
 
 #include <stdbool.h>
 
+/* From now on the server is asked for by way of a Sentinel. */
+void redis_through_sentinel(void);
 /* The port of the server; the test is skipped where there is no such program. */
 uint16_t redis_port(void);
 /* Writes "redis://127.0.0.1:PORT", or "redis+cluster://...", of a server that is empty. */
