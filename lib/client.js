@@ -11,8 +11,11 @@ const { duration } = require('./duration');
 const { closedError, fromNative } = require('./errors');
 const { settingFailure } = require('./store-options');
 const { checkOptions, typeName } = require('./validate');
+const { nodeInfo } = require('./votes');
 
-const { EVENT_WARNING, EVENT_RENEWED, EVENT_PASSWORD, RECORD_FAILED } = binding.constants;
+const {
+  EVENT_NODE, EVENT_WARNING, EVENT_RENEWED, EVENT_PASSWORD, RECORD_FAILED,
+} = binding.constants;
 
 const CLOSE_OPTIONS = new Set(['timeout']);
 const CLOSE_TIMEOUT_MS = 5000;
@@ -130,7 +133,8 @@ class Client {
       process.on('exit', binding.exit);
     }
     clients.add(this);
-    this.store = binding.info(this.slot)[0];
+    [this.store, , this.maxTtl] = binding.info(this.slot);
+    this.isQuorum = this.store === 'quorum';
     telemetry.publishStore({ event: 'open', store: this.store });
   }
 
@@ -139,6 +143,8 @@ class Client {
       telemetry.warn(this.emitter, fromNative(result.extra));
     } else if (event === EVENT_RENEWED) {
       renewals.publish(result);
+    } else if (event === EVENT_NODE) {
+      telemetry.node(this.emitter, nodeInfo(result.extra));
     } else if (event === EVENT_PASSWORD) {
       answerPassword(this.#password, result.first);
     }
@@ -160,6 +166,11 @@ class Client {
       slots.give(call.slot);
       reject(fromNative(failure));
     });
+  }
+
+  /** The nodes of a quorum; empty where the store is none. */
+  nodes() {
+    return this.closed ? [] : binding.nodes(this.slot).map(nodeInfo);
   }
 
   connect() {

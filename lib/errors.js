@@ -1,6 +1,7 @@
 'use strict';
 
 const { codes, constants } = require('./binding');
+const { noteVotes, readVotes } = require('./votes');
 
 /**
  * Every error that Holdfast itself reports, apart from a TypeError or RangeError for a bad
@@ -88,10 +89,17 @@ class MismatchError extends HoldfastError {
   }
 }
 
-/** No majority of the nodes agreed. */
+/** No majority of the nodes of a quorum agreed. */
 class QuorumError extends HoldfastError {
   constructor(message, details = {}) {
     super('HF_EQUORUM', message, details);
+    /**
+     * @type {'down' | 'quarantined' | 'held' | 'time' | null} nodes did not answer, or had no vote,
+     *   or others held it at so many that no majority was left, or a majority came too late
+     */
+    this.reason = details.reason ?? null;
+    /** @type {{ node: string, vote: string, error: HoldfastError | null }[]} what each node said */
+    this.causes = details.causes ?? [];
   }
 }
 
@@ -114,18 +122,24 @@ const classes = new Map([
   ['HF_EUNAVAIL', UnavailableError],
 ]);
 
-/** The error of class and code that the addon reported as [code, message, flags, native, state]. */
-function fromNative([code, text, flags, native, state], details = {}) {
+/**
+ * The error of class and code that the addon reported as [code, message, flags, native, state], and
+ * behind that the votes of the nodes of a quorum.
+ */
+function fromNative([code, text, flags, native, state, votes], details = {}) {
   const message = details.message ?? text;
   const all = {
     ...details,
     retryable: (flags & constants.FLAG_RETRYABLE) !== 0,
     outcomeUnknown: (flags & constants.FLAG_OUTCOME_UNKNOWN) !== 0,
   };
+  const causes = votes === undefined ? undefined : readVotes(votes, fromNative);
+  if (code === 'HF_EQUORUM') Object.assign(all, { reason: state || null, causes });
   const Class = classes.get(code);
   const error = Class ? new Class(message, all) : new HoldfastError(code, message, all);
   if (native !== 0) error.native = native;
-  if (state !== '') error.state = state;
+  if (state !== '' && code !== 'HF_EQUORUM') error.state = state;
+  if (causes !== undefined) noteVotes(error, causes);
   return error;
 }
 

@@ -24,11 +24,26 @@ const DEFAULT_URL = 'sqlite:./holdfast.db';
 const CLIENT_OPTIONS = new Set(['handoffs', 'handoffTime', ...STORE_OPTIONS]);
 const LOCKS_OPTIONS = new Set(['prefix']);
 const SWEEP_ROWS = 1000;
+const QUORUM_MAX = 15;
+
+// The nodes of a quorum, as one URL.
+function quorumUrl(urls) {
+  if (urls.length === 0 || urls.length > QUORUM_MAX) {
+    throw new RangeError(`url must have 1 to ${QUORUM_MAX} nodes; got ${urls.length}`);
+  }
+  urls.forEach((each, i) => {
+    if (typeof each !== 'string') {
+      throw new TypeError(`url[${i}] must be a string; got ${typeName(each)}`);
+    }
+    if (each === '' || /\s/.test(each)) {
+      throw new RangeError(`url[${i}] must be a URL without blanks, such as 'redis://10.0.0.1'`);
+    }
+  });
+  return `quorum:${urls.join(' ')}`;
+}
 
 function urlOf(url) {
-  if (Array.isArray(url)) {
-    throw new HoldfastError('HF_ENOTSUP', 'url is an array: quorums come with a later version');
-  }
+  if (Array.isArray(url)) return quorumUrl(url);
   if (url !== undefined) {
     if (typeof url !== 'string') throw new TypeError(`url must be a string; got ${typeName(url)}`);
     return url;
@@ -82,7 +97,8 @@ class Holdfast extends EventEmitter {
   /**
    * Connects at first use. See `open()` for one that is ready.
    *
-   * @param {string} [url] 'sqlite:PATH', 'memory:' or 'redis://HOST'. By default HOLDFAST_URL, else
+   * @param {string | string[]} [url] 'sqlite:PATH', 'memory:' or 'redis://HOST'; an array of 1 to
+   *   15 Redis URLs is a quorum of independent nodes. By default HOLDFAST_URL, else
    *   'sqlite:./holdfast.db', but with NODE_ENV=production it must be given in one of the two ways.
    * @param {object} [options]
    * @param {number} [options.handoffs=16] 0 to 1,000,000: how many times in a row a lock may pass
@@ -111,6 +127,11 @@ class Holdfast extends EventEmitter {
    *   evict them
    * @param {string} [options.sentinelUsername]
    * @param {string} [options.sentinelPassword]
+   * @param {number | string} [options.maxTtl='5m'] quorums, as all that follow: 50 ms to 24 h: no
+   *   lock may have a longer `ttl`, and so long a node that was restarted has no vote
+   * @param {number | string} [options.nodeTimeout] 1 ms to 1 h: how long one node is waited for; by
+   *   default 5 % of the `ttl`, at least 10 ms
+   * @param {boolean} [options.fencing=false] fences, by a second round trip
    * @throws {TypeError} if `url` is no string, or missing in production, or its store does not have
    *   one of the options
    * @throws {RangeError} if `url` is not understood
@@ -163,7 +184,7 @@ class Holdfast extends EventEmitter {
   lock(key, options) {
     // Without `async`, which would cost every lock another promise.
     try {
-      return this.#acquire(this.#keyspace.enterLock(key), lockPlan(options, false));
+      return this.#acquire(this.#keyspace.enterLock(key), lockPlan(options, false, this.#client.maxTtl));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -180,7 +201,7 @@ class Holdfast extends EventEmitter {
   async tryLock(key, options) {
     const keys = this.#keyspace.enterLock(key);
     try {
-      return await this.#acquire(keys, lockPlan(options, true));
+      return await this.#acquire(keys, lockPlan(options, true, this.#client.maxTtl));
     } catch (error) {
       if (error instanceof LockTimeoutError) return null;
       throw error;
@@ -201,7 +222,7 @@ class Holdfast extends EventEmitter {
    */
   async withLock(key, options, fn) {
     const [given, run] = optionsAndFunction('withLock', options, fn);
-    const lock = await this.#acquire(this.#keyspace.enterLock(key), lockPlan(given, false));
+    const lock = await this.#acquire(this.#keyspace.enterLock(key), lockPlan(given, false, this.#client.maxTtl));
     let result;
     try {
       result = await run(lock);
@@ -223,6 +244,18 @@ class Holdfast extends EventEmitter {
    */
   async inspect(key) {
     return inspectLock(this.#client, this.#keyspace, this.#keyspace.enter(key));
+  }
+
+  /**
+   * How the nodes of a quorum stand, in order of the URLs: whether each has a vote. The event 'node'
+   * tells of changes.
+   *
+   * @returns {{ node: string, state: 'voting' | 'down' | 'quarantined' | 'unknown',
+   *   reason: 'restarted' | 'emptied' | 'clock' | null, until: Date | null }[]} `until`: when a
+   *   quarantine ends. Empty where the store is no quorum.
+   */
+  nodes() {
+    return this.#client.nodes();
   }
 
   /**

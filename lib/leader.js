@@ -226,7 +226,7 @@ function startLeader(client, keyspace, name, fn, options) {
   const key = keyspace.enter(name, 'name');
   checkFunction(fn);
   checkOptions(options, LEADER_OPTIONS);
-  const plan = lockPlan(options, false);
+  const plan = lockPlan(options, false, client.maxTtl);
   if (client.closing !== null) throw closedError();
   return stand(new Leader(client, keyspace, key, fn, plan), plan.signal);
 }

@@ -35,7 +35,8 @@ function infoOf(client, keyspace, key, holders) {
 async function inspectLock(client, keyspace, key) {
   const rows = await list(client, key, '', OP_EXACT);
   const info = infoOf(client, keyspace, key, rows.map(([, holder]) => holder));
-  return info.holders.length === 0 && info.waiting === 0 ? null : info;
+  if (info.holders.length === 0 && info.waiting === 0) return null;
+  return client.isQuorum ? { ...info, nodes: client.nodes() } : info;
 }
 
 // The next page begins after the last key of this one. Keys that are no UTF-8, as a program in C

@@ -15,13 +15,13 @@ const { holderInfo, modeOf } = require('./holder');
 const {
   checkBoolean, checkChoice, checkInteger, checkNote, checkOptions, checkSignal,
 } = require('./validate');
+const { noteVotes, readVotes } = require('./votes');
 
 const {
   EVENT_ACQUIRED, EVENT_LOST, RECORD_FAILED, RECORD_HELD_HERE, RECORD_YES,
   LOCK_RENEW, RELEASE_GONE, RELEASE_LOST, RELEASE_NOMEM, SHARED, TTL_MIN, TTL_MAX,
 } = binding.constants;
 
-const TTL = { min: TTL_MIN, max: TTL_MAX };
 const WAIT = { min: 0, infinite: true };
 const HOLD = { min: TTL_MIN, infinite: true };
 const STALL = { min: TTL_MIN, infinite: true };
@@ -67,14 +67,19 @@ function limitOf(mode, permits) {
   return permits;
 }
 
-/** Reads the options of lock(), or of tryLock() where `single` is true. */
-function lockPlan(options, single) {
+/**
+ * Reads the options of lock(), or of tryLock() where `single` is true. `maxTtl` is the longest time
+ * to live that the store allows.
+ */
+function lockPlan(options, single, maxTtl = TTL_MAX) {
   checkOptions(options, single ? TRY_OPTIONS : LOCK_OPTIONS);
   const defaults = single ? TRY_DEFAULTS : DEFAULTS;
-  if (options === undefined) return defaults;
-  const { ttl, wait, renew, maxHold, maxStall, mode, permits, signal, note } = options;
+  const fits = defaults.ttl <= maxTtl;
+  if (options === undefined && fits) return defaults;
+  const { ttl, wait, renew, maxHold, maxStall, mode, permits, signal, note } = options ?? {};
   const plan = { ...defaults };
-  if (ttl !== undefined) plan.ttl = duration(ttl, 'options.ttl', TTL);
+  if (!fits) plan.ttl = maxTtl;
+  if (ttl !== undefined) plan.ttl = duration(ttl, 'options.ttl', { min: TTL_MIN, max: maxTtl });
   if (wait !== undefined) plan.wait = duration(wait, 'options.wait', WAIT);
   if (maxHold !== undefined) plan.maxHold = duration(maxHold, 'options.maxHold', HOLD);
   if (maxStall !== undefined) plan.maxStall = duration(maxStall, 'options.maxStall', STALL);
@@ -264,7 +269,8 @@ class Lock {
    * @throws {HoldfastError} if the store could not be reached: it is then held for what was left
    */
   async extend(ttl) {
-    const time = ttl === undefined ? this.#ttl : duration(ttl, 'ttl', TTL);
+    const range = { min: TTL_MIN, max: this.#client.maxTtl };
+    const time = ttl === undefined ? this.#ttl : duration(ttl, 'ttl', range);
     this.assertHeld();
     const slot = this.#slot;
     await this.#client.call(
@@ -384,6 +390,7 @@ class Lock {
       return;
     }
     this.#since = Date.now();
+    if (this.#client.isQuorum) noteVotes(this, () => this.#votes());
     if (telemetry.lock.hasSubscribers) {
       this[slots.ENROL]();
       this.#publish('held', { waited: result.second });
@@ -452,6 +459,9 @@ class Lock {
     renewals.remove(this.#token0, this.#token1);
     const held = (result.flags & RECORD_YES) !== 0;
     const error = (result.flags & RECORD_FAILED) === 0 ? null : fromNative(result.extra);
+    if (error === null && result.extra !== undefined) {
+      noteVotes(this, readVotes(result.extra, fromNative));
+    }
     this.#state = held || error !== null ? RELEASED : LOST;
     this.#missed = 'the store no longer had it when it was released';
     if (telemetry.lock.hasSubscribers) {
@@ -467,6 +477,11 @@ class Lock {
       this.#release.catch(noop);
       this.#reject(error);
     }
+  }
+
+  #votes() {
+    const raw = this.#state === HELD ? binding.votes(this.#slot) : undefined;
+    return raw === undefined ? null : readVotes(raw, fromNative);
   }
 
   #guard() {

@@ -3,16 +3,20 @@
 // The options of open() that are the store's own. They are checked here, and handed on as the named
 // settings of the core, which knows what each store takes. What may be secret is in no message.
 
+const { TTL_MAX, TTL_MIN } = require('./binding').constants;
 const { duration } = require('./duration');
 const {
   checkBoolean, checkFunction, checkInteger, checkOptions, checkPrefix, isPromise, wrongType,
 } = require('./validate');
 
 const STORE_OPTIONS = ['tls', 'connectTimeout', 'commandTimeout', 'username', 'password', 'db',
-  'prefix', 'waitReplicas', 'allowEviction', 'sentinelUsername', 'sentinelPassword'];
+  'prefix', 'waitReplicas', 'allowEviction', 'sentinelUsername', 'sentinelPassword',
+  'maxTtl', 'nodeTimeout', 'fencing'];
 const TLS_OPTIONS = new Set(['ca', 'cert', 'key', 'servername', 'rejectUnauthorized']);
 
 const TIMEOUT = { min: 10, max: 3600000 };
+const NODE_TIMEOUT = { min: 1, max: 3600000 };
+const MAX_TTL = { min: TTL_MIN, max: TTL_MAX };
 const DB_MAX = 65535;
 const REPLICAS_MAX = 16;
 const SERVERNAME_MAX = 253;
@@ -60,6 +64,9 @@ const readers = {
   allowEviction: flag,
   sentinelUsername: text,
   sentinelPassword: text,
+  maxTtl: (value, name) => String(duration(value, name, MAX_TTL)),
+  nodeTimeout: (value, name) => String(duration(value, name, NODE_TIMEOUT)),
+  fencing: flag,
 };
 
 // Certificates or a key: the text itself, as Node's own tls takes it, not the name of a file.

@@ -9,13 +9,14 @@ const lock = diagnostics.channel('holdfast:lock');
 const once = diagnostics.channel('holdfast:once');
 const kv = diagnostics.channel('holdfast:kv');
 const store = diagnostics.channel('holdfast:store');
+const quorum = diagnostics.channel('holdfast:quorum');
 
 const warned = new Set();
 
 // A listener that throws is its owner's affair, not that of the operation that had the problem.
-function emit(emitter, error) {
+function emit(emitter, event, value) {
   try {
-    emitter.emit('error', error);
+    emitter.emit(event, value);
   } catch (thrown) {
     process.nextTick(() => {
       throw thrown;
@@ -30,11 +31,17 @@ function emit(emitter, error) {
 function warn(emitter, error) {
   publishStore({ event: 'warning', error });
   if (emitter.listenerCount('error') > 0) {
-    emit(emitter, error);
+    emit(emitter, 'error', error);
   } else if (!warned.has(error.code)) {
     warned.add(error.code);
     process.emitWarning(error.message, { type: 'HoldfastWarning', code: error.code });
   }
+}
+
+/** Tells of a node of a quorum that is in another state. */
+function node(emitter, info) {
+  if (quorum.hasSubscribers) quorum.publish({ event: 'node', ...info });
+  emit(emitter, 'node', info);
 }
 
 /** Publishes what happens to a store as a whole. */
@@ -42,4 +49,4 @@ function publishStore(message) {
   if (store.hasSubscribers) store.publish(message);
 }
 
-module.exports = { lock, once, kv, warn, publishStore };
+module.exports = { lock, once, kv, node, warn, publishStore };

@@ -61,20 +61,23 @@ typedef struct connecting {
     hf__request request;
     hf_op op;
     hf_slice key;
-    void (*cb)(void *data, const hf_error *error);
+    void (*cb)(void *data, const hf_error *error, const hf_vote *votes, size_t n_votes);
     void *data;
 } connecting;
 
 static void on_connected(hf__request *request) {
     connecting *c = request->data;
     const hf_error *error = &c->op.error;
-    if (c->cb != NULL) c->cb(c->data, error->code != HF_OK ? error : NULL);
+    if (c->cb != NULL)
+        c->cb(c->data, error->code != HF_OK ? error : NULL, c->op.votes, c->op.n_votes);
     hf_op_reset(&c->op);
     hf__free(&request->client->engine->allocator, c);
 }
 
 /* Whether the store works is best known by asking it something. */
-hf_code hf_client_connect(hf_client *client, void (*cb)(void *data, const hf_error *error),
+hf_code hf_client_connect(hf_client *client,
+                          void (*cb)(void *data, const hf_error *error, const hf_vote *votes,
+                                     size_t n_votes),
                           void *data) {
     hf_error error;
     if (hf__client_accepts(client, &error) != HF_OK) return error.code;
@@ -93,7 +96,16 @@ hf_code hf_client_connect(hf_client *client, void (*cb)(void *data, const hf_err
 }
 
 uint32_t hf_client_caps(const hf_client *client) {
-    return client->vt->caps;
+    return client->store->caps;
+}
+
+uint64_t hf_client_max_ttl_ms(const hf_client *client) {
+    return client->store->max_ttl_ms;
+}
+
+size_t hf_client_nodes(hf_client *client, hf_node *nodes, size_t max) {
+    if (client->vt->nodes == NULL || client->phase >= HF__CLOSING) return 0;
+    return client->vt->nodes(client->store, nodes, max);
 }
 
 const char *hf_client_store(const hf_client *client) {

@@ -96,12 +96,16 @@ napi_value OpenClient(napi_env env, napi_callback_info info) {
     return StartResult(env, code, error);
 }
 
-void OnConnected(void *data, const hf_error *error) {
+void OnConnected(void *data, const hf_error *error, const hf_vote *votes, size_t count) {
     auto *handle = static_cast<CallHandle *>(data);
     Environment *environment = handle->env;
     if (!environment->Hears(handle)) return;
     Record &record = environment->Push(handle, kConnected);
-    if (error != nullptr) environment->AttachError(record, *error);
+    if (error != nullptr) {
+        environment->OpenScope();
+        record.flags |= kFailed;
+        environment->Attach(record, ErrorValue(environment->env(), *error, votes, count));
+    }
     environment->Retire(handle);
     environment->Settle();
 }
@@ -152,7 +156,7 @@ napi_value Close(napi_env env, napi_callback_info info) {
     return result;
 }
 
-// info(client) -> [store, caps]
+// info(client) -> [store, caps, the longest time to live of a lock]
 napi_value Info(napi_env env, napi_callback_info info) {
     const Arguments<1> args(env, info);
     const ClientHandle *client = args.Handle<ClientHandle>(0);
@@ -160,6 +164,20 @@ napi_value Info(napi_env env, napi_callback_info info) {
     const Napi::Array result = Napi::Array::New(env, 2);
     result.Set(0u, Napi::String::New(env, hf_client_store(client->client)));
     result.Set(1u, Napi::Number::New(env, hf_client_caps(client->client)));
+    result.Set(2u, Napi::Value(env, Milliseconds(env, hf_client_max_ttl_ms(client->client))));
+    return result;
+}
+
+// nodes(client) -> [[name, state, reason, left]...], empty where the store is no quorum
+napi_value Nodes(napi_env env, napi_callback_info info) {
+    const Arguments<1> args(env, info);
+    const ClientHandle *client = args.Handle<ClientHandle>(0);
+    const size_t count = client == nullptr ? 0 : hf_client_nodes(client->client, nullptr, 0);
+    std::vector<hf_node> nodes(count);
+    const Napi::Array result = Napi::Array::New(env, count);
+    if (count > 0) hf_client_nodes(client->client, nodes.data(), count);
+    for (uint32_t i = 0; i < count; i++)
+        result.Set(i, Napi::Value(env, NodeValue(env, nodes[i])));
     return result;
 }
 
@@ -185,6 +203,18 @@ const Constant kConstants[] = {
     {"EVENT_WARNING", kWarning},
     {"EVENT_RENEWED", kRenewed},
     {"EVENT_PASSWORD", kPassword},
+    {"EVENT_NODE", kNode},
+    {"VOTE_FOR", HF_VOTE_FOR},
+    {"VOTE_AGAINST", HF_VOTE_AGAINST},
+    {"VOTE_DOWN", HF_VOTE_DOWN},
+    {"VOTE_QUARANTINED", HF_VOTE_QUARANTINED},
+    {"NODE_DOWN", HF_NODE_DOWN},
+    {"NODE_QUARANTINED", HF_NODE_QUARANTINED},
+    {"NODE_VOTING", HF_NODE_VOTING},
+    {"NODE_RESTARTED", HF_NODE_RESTARTED},
+    {"NODE_EMPTIED", HF_NODE_EMPTIED},
+    {"NODE_CLOCK", HF_NODE_CLOCK},
+    {"NODE_TOLD", HF_NODE_TOLD},
     {"RECORD_FAILED", kFailed},
     {"RECORD_YES", kYes},
     {"RECORD_HELD_HERE", kHeldHere},
@@ -262,6 +292,7 @@ void DefineClient(napi_env env, napi_value exports, Environment *environment) {
     Define(env, exports, environment, "connect", Connect);
     Define(env, exports, environment, "close", Close);
     Define(env, exports, environment, "info", Info);
+    Define(env, exports, environment, "nodes", Nodes);
 }
 
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {

@@ -102,6 +102,40 @@ napi_value ErrorValue(napi_env env, const hf_error &error) {
     return value;
 }
 
+napi_value VotesValue(napi_env env, const hf_vote *votes, size_t count) {
+    if (count == 0) {
+        napi_value nothing = nullptr;
+        napi_get_undefined(env, &nothing);
+        return nothing;
+    }
+    const Napi::Array value = Napi::Array::New(env, count);
+    for (uint32_t i = 0; i < count; i++) {
+        const bool failed = votes[i].error.code != HF_OK;
+        const Napi::Array each = Napi::Array::New(env, 3);
+        each.Set(0u, Napi::String::New(env, votes[i].node));
+        each.Set(1u, Napi::Number::New(env, votes[i].kind));
+        each.Set(2u, failed ? Napi::Value(env, ErrorValue(env, votes[i].error))
+                            : Napi::Value(Napi::Env(env).Null()));
+        value.Set(i, each);
+    }
+    return value;
+}
+
+napi_value ErrorValue(napi_env env, const hf_error &error, const hf_vote *votes, size_t count) {
+    const Napi::Array value(env, ErrorValue(env, error));
+    if (count > 0) value.Set(5u, Napi::Value(env, VotesValue(env, votes, count)));
+    return value;
+}
+
+napi_value NodeValue(napi_env env, const hf_node &node) {
+    const Napi::Array value = Napi::Array::New(env, 4);
+    value.Set(0u, Napi::String::New(env, node.name));
+    value.Set(1u, Napi::Number::New(env, node.state));
+    value.Set(2u, Napi::Number::New(env, node.reason));
+    value.Set(3u, Napi::Value(env, Milliseconds(env, node.left_ms)));
+    return value;
+}
+
 napi_value StartResult(napi_env env, hf_code code, const hf_error &error) {
     if (code != HF_OK) return ErrorValue(env, error);
     napi_value nothing = nullptr;

@@ -136,6 +136,12 @@ std::string Bytes(napi_env env, napi_value value);
 hf_error LocalError(hf_code code);
 // [code, message, flags, native, state], from which lib/errors.js makes an Error.
 napi_value ErrorValue(napi_env env, const hf_error &error);
+// The same with the votes of the nodes of a quorum as the last.
+napi_value ErrorValue(napi_env env, const hf_error &error, const hf_vote *votes, size_t count);
+// [[node, vote, error | null]...]; undefined where there are none.
+napi_value VotesValue(napi_env env, const hf_vote *votes, size_t count);
+// [name, state, reason, left]
+napi_value NodeValue(napi_env env, const hf_node &node);
 // What a function returns that could not start: null if it could.
 napi_value StartResult(napi_env env, hf_code code, const hf_error &error);
 // For a client that is closed.

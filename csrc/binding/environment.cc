@@ -203,10 +203,17 @@ int32_t Environment::SlotOf(const hf_client *client) const {
 void Environment::OnEvent(void *data, const hf_event *event) {
     auto *self = static_cast<Environment *>(data);
     if (self->closing_) return;
-    Record &record = self->Push(nullptr, event->kind == HF_EVENT_RENEWED ? kRenewed : kWarning);
+    const Event kind = event->kind == HF_EVENT_RENEWED ? kRenewed
+                       : event->kind == HF_EVENT_NODE  ? kNode
+                                                       : kWarning;
+    Record &record = self->Push(nullptr, kind);
     record.slot = self->SlotOf(event->client);
     std::memcpy(record.token, event->token.bytes, sizeof record.token);
     if (event->error != nullptr) self->AttachError(record, *event->error);
+    if (event->node != nullptr) {
+        self->OpenScope();
+        self->Attach(record, NodeValue(self->env_, *event->node));
+    }
     self->Settle();
 }
 

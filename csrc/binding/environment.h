@@ -41,6 +41,7 @@ enum Event : int32_t {
     kWarning,
     kRenewed,
     kPassword,
+    kNode,
 };
 
 // Flags of a record, beside those that an event defines for itself.

@@ -42,7 +42,8 @@ void AttachRefusal(Environment *environment, Record &record, const hf_lock_resul
         holder = HolderValue(env, *result.holder);
     }
     Napi::Array pair = Napi::Array::New(env, 2);
-    pair.Set(0u, Napi::Value(env, ErrorValue(env, *result.error)));
+    const napi_value error = ErrorValue(env, *result.error, result.votes, result.n_votes);
+    pair.Set(0u, Napi::Value(env, error));
     pair.Set(1u, Napi::Value(env, holder));
     environment->Attach(record, pair);
 }
@@ -73,23 +74,38 @@ void OnLost(void *data, hf_lock *, const hf_error *why) {
     environment->Settle();
 }
 
-void OnReleased(void *data, hf_lock *, bool was_held, const hf_error *error) {
+// The votes of a quorum come along: those of an error within it.
+void OnReleased(void *data, hf_lock *lock, bool was_held, const hf_error *error) {
     auto *handle = static_cast<LockHandle *>(data);
     Environment *environment = handle->env;
     if (!environment->Hears(handle)) return;
     Record &record = environment->Push(handle, kReleased);
     if (was_held) record.flags |= kYes;
-    if (error != nullptr) environment->AttachError(record, *error);
+    const hf_vote *votes = nullptr;
+    const size_t count = hf_lock_votes(lock, &votes);
+    if (error != nullptr) record.flags |= kFailed;
+    if (error != nullptr || count > 0) {
+        environment->OpenScope();
+        const napi_env env = environment->env();
+        environment->Attach(record, error != nullptr ? ErrorValue(env, *error, votes, count)
+                                                     : VotesValue(env, votes, count));
+    }
     environment->Retire(handle);
     environment->Settle();
 }
 
-void OnExtended(void *data, hf_lock *, const hf_error *error) {
+void OnExtended(void *data, hf_lock *lock, const hf_error *error) {
     auto *handle = static_cast<ExtendHandle *>(data);
     Environment *environment = handle->env;
     if (!environment->Hears(handle)) return;
     Record &record = environment->Push(handle, kExtended);
-    if (error != nullptr) environment->AttachError(record, *error);
+    const hf_vote *votes = nullptr;
+    const size_t count = hf_lock_votes(lock, &votes);
+    if (error != nullptr) {
+        environment->OpenScope();
+        record.flags |= kFailed;
+        environment->Attach(record, ErrorValue(environment->env(), *error, votes, count));
+    }
     environment->Retire(handle);
     environment->Settle();
 }
@@ -186,6 +202,16 @@ napi_value Release(napi_env env, napi_callback_info info) {
     return result;
 }
 
+// votes(slot) -> [[node, vote, error | null]...] of the last answer about a lock that is held, or
+// undefined
+napi_value Votes(napi_env env, napi_callback_info info) {
+    const Arguments<1> args(env, info);
+    const LockHandle *handle = args.Handle<LockHandle>(0);
+    const hf_vote *votes = nullptr;
+    const size_t count = handle == nullptr ? 0 : hf_lock_votes(handle->lock, &votes);
+    return VotesValue(env, votes, count);
+}
+
 // waiters(client, key, max) -> [count, [waited in ms, limit, note]...]: up to `max` of them
 napi_value Waiters(napi_env env, napi_callback_info info) {
     const Arguments<3> args(env, info);
@@ -220,6 +246,7 @@ void DefineLock(napi_env env, napi_value exports, Environment *environment) {
     Define(env, exports, environment, "remaining", Remaining);
     Define(env, exports, environment, "extend", Extend);
     Define(env, exports, environment, "release", Release);
+    Define(env, exports, environment, "votes", Votes);
     Define(env, exports, environment, "waiters", Waiters);
 }
 

@@ -36,7 +36,9 @@ napi_value RowsValue(napi_env env, const hf_op &op) {
 
 void FillRecord(Environment *environment, Record &record, const hf_op &op) {
     if (op.error.code != HF_OK) {
-        environment->AttachError(record, op.error);
+        environment->OpenScope();
+        record.flags |= kFailed;
+        environment->Attach(record, ErrorValue(environment->env(), op.error, op.votes, op.n_votes));
         return;
     }
     if (op.applied) record.flags |= kYes;

@@ -267,9 +267,20 @@ static bool is_ended(const hf__lease *lease) {
     return atomic_load(&lease->loss) == HF__LOSS_ENDED;
 }
 
-static void on_kept(hf__keeper *keeper, hf__lease *lease, const job *j) {
+/* How the nodes of a quorum voted is told to who asked for the change. */
+static void hand_votes(hf__lease *lease, hf_op *op) {
+    hf__extend *extend = lease->extend;
+    if (!(lease->flags & K_EXTEND) || extend->votes != NULL) return;
+    extend->votes = op->votes;
+    extend->n_votes = op->n_votes;
+    op->votes = NULL;
+    op->n_votes = 0;
+}
+
+static void on_kept(hf__keeper *keeper, hf__lease *lease, job *j) {
     uint64_t now = now_of(keeper);
     if (is_ended(lease)) return;
+    if (j->extends) hand_votes(lease, &j->op);
     if (j->op.error.code != HF_OK) {
         if (j->extends) answer_extend(keeper, lease, &j->op.error);
         plan_next(keeper, lease, now + retry_ms(lease, now) * HF_NS_PER_MS);

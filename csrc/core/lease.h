@@ -32,6 +32,8 @@ typedef struct hf__extend {
     uint64_t ttl_ms;
     bool done; /* else `error` */
     hf_error error;
+    hf_vote *votes; /* of the nodes of a quorum; NULL, or the owner's from then on */
+    size_t n_votes;
 } hf__extend;
 
 typedef struct hf__lease hf__lease;

@@ -30,6 +30,12 @@ static void free_rows(hf_op *op) {
     op->stamp = 0;
 }
 
+static void free_votes(hf_op *op) {
+    hf__free(allocator_of(op), op->votes);
+    op->votes = NULL;
+    op->n_votes = 0;
+}
+
 static void free_out(hf_op *op) {
     hf__free(allocator_of(op), (void *)(uintptr_t)op->out.data);
     op->out = (hf_slice){NULL, 0};
@@ -38,6 +44,7 @@ static void free_out(hf_op *op) {
 void hf_op_reset(hf_op *op) {
     assert(op->phase == HF__OP_FREE);
     free_rows(op);
+    free_votes(op);
     free_out(op);
     hf__error_clear(&op->error);
     op->applied = false;
@@ -145,6 +152,13 @@ bool hf__op_add_row(hf_op *op, hf_slice key, const hf_holder *holder) {
     }
     op->rows[op->n_rows++] = (hf_row){.key = {copy, key.len}, .holder = *holder};
     return true;
+}
+
+hf_vote *hf__op_new_votes(hf_op *op, size_t n) {
+    free_votes(op);
+    op->votes = hf__alloc(allocator_of(op), n * sizeof(hf_vote));
+    op->n_votes = op->votes != NULL ? n : 0;
+    return op->votes;
 }
 
 void hf__scope_enter(hf__scope *scope) {

@@ -35,6 +35,10 @@ bool hf__op_set_out(hf_op *op, const void *data, size_t len);
  * gone. Any thread. `op->stamp` holds the capacity while a list is filled. */
 bool hf__op_add_row(hf_op *op, hf_slice key, const hf_holder *holder);
 
+/* Room for the votes of `n` nodes, to be filled in. NULL when memory is out: there are none. Any
+ * thread. */
+hf_vote *hf__op_new_votes(hf_op *op, size_t n);
+
 /* The bracket in which callbacks run (hf_engine_options.enter and leave); one per loop. */
 typedef struct hf__scope {
     void (*enter)(void *data);

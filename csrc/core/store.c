@@ -14,6 +14,8 @@ hf_store *hf__store_new(const hf_store_vtable *vt, const hf__store_env *env, hf_
     }
     store->vt = vt;
     store->env = *env;
+    store->caps = vt->caps;
+    store->max_ttl_ms = HF_TTL_MAX;
     if (vt->init(store, error) != HF_OK) {
         hf__free(env->allocator, store);
         return NULL;

@@ -20,6 +20,9 @@
  * verb does not name are left as hf_op_init made them.
  *
  * Leases (space HF_LEASES). Judged by the store's clock; a lease whose time is up does not exist.
+ * Without HF_CAP_SHARED every limit is 1, without HF_CAP_PERMITS it is 1 or HF_SHARED. No ttl_ms is
+ * more than the instance's max_ttl_ms. A store of several nodes tells in `votes` what each said to
+ * a take, keep or drop.
  *  take  All keys or none, for `ttl_ms`. The admission rule, for each key: let H be its live
  *        holders (without this token and without `replace_token`) and L the least of their
  *        limits and op->limit; admitted if count(H) + 1 <= L, and, if op->limit > 1, no live
@@ -134,7 +137,9 @@ typedef struct hf__store_env {
     bool blocking; /* this thread may block: no work items, the shortest way (the keeper) */
     /* Tells the host of something an operator should know; may be NULL. Loop's thread. */
     void (*warn)(void *data, const hf_error *error);
-    void *warn_data;
+    /* Likewise, of a node of a quorum that is in another state. */
+    void (*node)(void *data, const hf_node *node);
+    void *warn_data; /* of both */
 } hf__store_env;
 
 /* A request for hints. The caller owns it, keeps it in place until unwatch, and sets the first
@@ -154,6 +159,7 @@ struct hf_store_vtable {
     uint32_t caps;       /* HF_CAP_* */
     size_t size;        /* of the instance, whose first member is an hf_store; zeroed before init */
     const char *params; /* names of its URL parameters and settings, separated by blanks */
+    const char *lacks;  /* without HF_CAP_ENTRIES: why it keeps none, as messages say it */
 
     /* Reads the URL and settings, and prepares; no I/O, nothing that must be closed if the client
      * never connects except by fini. After an error fini is not called. Errors: HF_EINVAL,
@@ -177,11 +183,16 @@ struct hf_store_vtable {
 
     void (*watch)(hf_store *store, hf__watch *watch);
     void (*unwatch)(hf_store *store, hf__watch *watch);
+    /* As hf_client_nodes; NULL where it has none. */
+    size_t (*nodes)(hf_store *store, hf_node *nodes, size_t max);
 };
 
 struct hf_store {
     const hf_store_vtable *vt;
     hf__store_env env;
+    /* As the vtable says, unless `init` says otherwise. */
+    uint32_t caps;
+    uint64_t max_ttl_ms; /* of a lease: HF_TTL_MAX */
 };
 
 /* Makes an instance (calls init). NULL with `error` set. */

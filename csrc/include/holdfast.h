@@ -138,13 +138,54 @@ struct uv_loop_s;
 typedef enum hf_event_kind {
     HF_EVENT_WARNING = 1, /* something an operator should know; `error` tells */
     HF_EVENT_RENEWED,     /* a lease was renewed; `token` names it (only with `renewals`) */
+    HF_EVENT_NODE,        /* a node of a quorum is in another state; `node` tells */
 } hf_event_kind;
+
+/* Whether a node of a quorum has a vote. */
+typedef enum hf_node_state {
+    HF_NODE_UNKNOWN = 0, /* not asked yet, or being asked */
+    HF_NODE_DOWN,
+    HF_NODE_QUARANTINED, /* it may have forgotten what it promised: `reason`, `left_ms` */
+    HF_NODE_VOTING
+} hf_node_state;
+
+typedef enum hf_node_reason {
+    HF_NODE_NO_REASON = 0,
+    HF_NODE_RESTARTED,
+    HF_NODE_EMPTIED, /* or new in an old quorum */
+    HF_NODE_CLOCK,   /* its clock has jumped */
+    HF_NODE_TOLD     /* another client has found out why */
+} hf_node_reason;
+
+#define HF_NODE_NAME_MAX 80
+
+typedef struct hf_node {
+    char name[HF_NODE_NAME_MAX]; /* "10.0.0.1:6379" */
+    uint8_t state;               /* hf_node_state */
+    uint8_t reason;              /* hf_node_reason */
+    uint64_t left_ms;            /* of its quarantine */
+} hf_node;
+
+/* What a node of a quorum said to an op. */
+typedef enum hf_vote_kind {
+    HF_VOTE_FOR = 1,
+    HF_VOTE_AGAINST, /* take: others hold it; keep, drop: the token does not */
+    HF_VOTE_DOWN,    /* no answer, or none in time */
+    HF_VOTE_QUARANTINED
+} hf_vote_kind;
+
+typedef struct hf_vote {
+    uint8_t kind; /* hf_vote_kind; 0: it was not asked, or not waited for */
+    char node[HF_NODE_NAME_MAX];
+    hf_error error; /* why it is not for it */
+} hf_vote;
 
 typedef struct hf_event {
     hf_event_kind kind;
     hf_client *client; /* NULL: the engine as a whole */
     hf_token token;
     const hf_error *error; /* valid during the callback; NULL if there is none */
+    const hf_node *node;   /* likewise */
 } hf_event;
 
 typedef struct hf_engine_options {
@@ -191,13 +232,14 @@ bool hf_token_random(hf_token *token);
 
 /* What a store can do (hf_client_caps). */
 #define HF_CAP_LEASES 1u
-#define HF_CAP_SHARED 2u /* shared and counted leases */
+#define HF_CAP_SHARED 2u /* shared leases */
 #define HF_CAP_FENCES 4u
 #define HF_CAP_ENTRIES 8u  /* values and records */
 #define HF_CAP_DURABLE 16u /* acknowledged entries survive power loss */
 #define HF_CAP_SHARED_BY_PROCESSES 32u
 #define HF_CAP_LIST 64u
 #define HF_CAP_HAND_OVER 128u /* takes with `replace_token` */
+#define HF_CAP_PERMITS 256u   /* counted leases */
 
 /* An option of a store by name, as a parameter of the URL is one, but of any length and never
  * shown to anyone: passwords and certificates belong here. Numbers are decimal, durations
@@ -243,6 +285,11 @@ typedef struct hf_client_options {
  *                              sentinelUsername, sentinelPassword, tls (false), tlsCa, tlsCert,
  *                              tlsKey (PEM), tlsServername, tlsRejectUnauthorized (true), tlsRoots
  *                              (PEM, in place of the system's authorities)
+ *   quorum:URL URL ...         1 to 15 of redis: and its like but Cluster, separated by blanks: locks
+ *                              over a majority of them. What those take, for all of them, and maxTtl
+ *                              (50 ms to 24 h; 5 min), nodeTimeout (1 ms to 1 h; 5 % of the ttl,
+ *                              10 ms at least), fencing (false), quarantine (true; false is for
+ *                              tests alone: locks may then overlap)
  *
  * What stands on the right are its settings, with range and default; each can also be a parameter
  * of the URL (?name=value&...). Does not connect yet. `options` NULL: HF_CLIENT_DEFAULTS. Errors:
@@ -257,9 +304,11 @@ hf_code hf_client_open(hf_engine *engine, hf_slice url, const hf_client_options 
  * meanwhile. The engine's thread. */
 void hf_password_give(hf_password *ask, hf_slice password, const char *failure);
 
-/* Connects, if that has not happened, and reports: `error` is NULL when ready. Operations need
- * not wait for this: the first of them connects. */
-hf_code hf_client_connect(hf_client *client, void (*cb)(void *data, const hf_error *error),
+/* Connects, if that has not happened, and reports: `error` is NULL when ready, `votes` are what the
+ * nodes of a quorum said. Operations need not wait for this: the first of them connects. */
+hf_code hf_client_connect(hf_client *client,
+                          void (*cb)(void *data, const hf_error *error, const hf_vote *votes,
+                                     size_t n_votes),
                           void *data);
 
 /* Refuses new work at once (HF_ECLOSED), ends waiters with HF_ECLOSED, lets holders and runs
@@ -271,6 +320,11 @@ void hf_client_close(hf_client *client, uint64_t timeout_ms, void (*cb)(void *da
 
 uint32_t hf_client_caps(const hf_client *client);
 const char *hf_client_store(const hf_client *client); /* "sqlite", "redis", "memory" */
+/* The longest time to live that its locks may have. */
+uint64_t hf_client_max_ttl_ms(const hf_client *client);
+/* Tells of the nodes of a quorum: fills in up to `max`, and returns how many there are; 0 where the
+ * store is none. */
+size_t hf_client_nodes(hf_client *client, hf_node *nodes, size_t max);
 
 /* ---------------------------------------------------------------- operations */
 
@@ -415,6 +469,8 @@ struct hf_op {
     hf_slice out;     /* the value that belongs to `entry`; owned by the op until reset */
     hf_row *rows;     /* list; owned by the op until reset */
     size_t n_rows;
+    hf_vote *votes; /* take, keep, drop of a quorum: of each node; owned by the op until reset */
+    size_t n_votes;
     /* private */
     hf_op *next;
     const hf_allocator *allocator; /* of out and rows */
@@ -444,7 +500,7 @@ typedef struct hf_lock hf_lock;
 typedef struct hf_lock_options {
     const hf_slice *keys;
     size_t n_keys;
-    uint64_t ttl_ms;  /* HF_TTL_MIN to HF_TTL_MAX */
+    uint64_t ttl_ms;  /* HF_TTL_MIN to hf_client_max_ttl_ms */
     uint64_t wait_ms; /* 0: one attempt, none if others of this engine wait or hold; HF_FOREVER */
     uint64_t max_hold_ms;  /* from the take; HF_FOREVER: no bound */
     uint64_t max_stall_ms; /* how long the loop may be stuck before the lease is given up */
@@ -459,6 +515,8 @@ typedef struct hf_lock_result {
         *holder;    /* on HF_ETIMEDOUT: who was in the way at the last attempt; may be NULL */
     bool held_here; /* on HF_ETIMEDOUT: the holder was a lock of this engine */
     uint64_t waited_ms;
+    const hf_vote *votes; /* of the last attempt, where the store is a quorum; may be NULL */
+    size_t n_votes;
 } hf_lock_result;
 
 /*
@@ -484,6 +542,9 @@ uint64_t hf_lock_remaining_ms(hf_lock *lock);
 
 const hf_token *hf_lock_token(const hf_lock *lock);
 uint64_t hf_lock_fence(const hf_lock *lock); /* 0 where the store has none */
+/* How the nodes of a quorum answered the take, or the last extension or release that was answered:
+ * how many there are, 0 where that is not known. `votes` is valid until the loop turns. */
+size_t hf_lock_votes(const hf_lock *lock, const hf_vote **votes);
 
 /* Sets the lease to `ttl_ms` from now, and this and later renewals too, within max_hold. `cb`
  * gets NULL, or HF_ELOST, or why the store could not be reached (the lock is then held for what

@@ -21,6 +21,13 @@ hf_code hf__check_key(hf_slice key, hf_error *error) {
     return HF_OK;
 }
 
+hf_code hf__client_no_entries(const hf_client *client, hf_error *error) {
+    const hf_store_vtable *vt = client->vt;
+    return hf__error_set(error, HF_ENOTSUP, 0, "the %s store keeps no values and no records%s%s",
+                         vt->name, vt->lacks != NULL ? ": " : "",
+                         vt->lacks != NULL ? vt->lacks : "");
+}
+
 uint64_t hf__backoff_ms(uint32_t tries, uint64_t base_ms) {
     uint64_t high = tries > 10 ? 2000 : base_ms << tries;
     high = high > 2000 ? 2000 : high;
@@ -84,6 +91,13 @@ void hf__client_submit(hf_client *client, hf_op *op) {
 static void on_warning(void *data, const hf_error *error) {
     hf_client *client = data;
     hf__engine_warn(client->engine, client, error);
+}
+
+static void on_node(void *data, const hf_node *node) {
+    hf_client *client = data;
+    hf_engine *engine = client->engine;
+    hf_event event = {.kind = HF_EVENT_NODE, .client = client, .node = node};
+    if (engine->event != NULL) engine->event(engine->event_data, &event);
 }
 
 static void on_link_warning(hf__link *link, const hf_error *error) {
@@ -239,6 +253,7 @@ hf_code hf__client_new(hf_engine *engine, const hf_store_vtable *vt, hf__url *ur
     env.mailbox = &engine->mailbox;
     env.scope = &engine->scope;
     env.warn = on_warning;
+    env.node = on_node;
     env.warn_data = client;
     client->store = hf__store_new(vt, &env, error);
     if (client->store == NULL) {

@@ -77,6 +77,9 @@ void hf__client_end(hf_client *client); /* may start the next step of closing, i
 void hf__client_hold(hf_client *client);
 void hf__client_unhold(hf_client *client);
 
+/* HF_ENOTSUP: the store keeps no entries, and why. */
+hf_code hf__client_no_entries(const hf_client *client, hf_error *error);
+
 /* A key that may be one: HF_OK, or HF_EINVAL with `error` set. */
 hf_code hf__check_key(hf_slice key, hf_error *error);
 

@@ -7,6 +7,20 @@
 
 #include <assert.h>
 
+/* ---------------------------------------------------------------- votes */
+
+static void set_votes(hf_lock *lock, hf_vote *votes, size_t n) {
+    hf__free(&lock->allocator, lock->votes);
+    lock->votes = votes;
+    lock->n_votes = n;
+}
+
+void hf__lock_note_votes(hf_lock *lock, hf_op *op) {
+    set_votes(lock, op->votes, op->n_votes);
+    op->votes = NULL;
+    op->n_votes = 0;
+}
+
 /* ---------------------------------------------------------------- the end of holding */
 
 static void tell_extensions(hf_lock *lock) {
@@ -15,6 +29,8 @@ static void tell_extensions(hf_lock *lock) {
     hf__extension *extension;
     while ((extension = lock->extensions) != NULL) {
         lock->extensions = extension->next;
+        if (extension->ask.votes != NULL)
+            set_votes(lock, extension->ask.votes, extension->ask.n_votes);
         if (extension->cb != NULL) extension->cb(extension->data, lock, &error);
         hf__free(&lock->allocator, extension);
         hf__client_end(hf__lock_client(lock));
@@ -109,6 +125,7 @@ static void on_extended(hf__lease *lease, hf__extend *extend) {
     hf_error error;
     assert(&extension->ask == extend);
     lock->extensions = extension->next;
+    set_votes(lock, extend->votes, extend->n_votes);
     hf__lock_ref(lock);
     if (lock->state == HF__HELD) hf__engine_look(client->engine, lease);
     if (lock->extensions != NULL && lock->state == HF__HELD &&
@@ -156,13 +173,19 @@ uint64_t hf_lock_fence(const hf_lock *lock) {
     return lock->fence;
 }
 
+size_t hf_lock_votes(const hf_lock *lock, const hf_vote **votes) {
+    *votes = lock->votes;
+    return lock->n_votes;
+}
+
 /* ---------------------------------------------------------------- extend */
 
 hf_code hf_lock_extend(hf_lock *lock, uint64_t ttl_ms,
                        void (*cb)(void *data, hf_lock *lock, const hf_error *error), void *data) {
     hf_error error;
-    if (ttl_ms < HF_TTL_MIN || ttl_ms > HF_TTL_MAX) return HF_EINVAL;
+    if (ttl_ms < HF_TTL_MIN) return HF_EINVAL;
     if (!hf_lock_held(lock)) return HF_ELOST;
+    if (ttl_ms > hf__lock_client(lock)->store->max_ttl_ms) return HF_EINVAL;
     hf__extension *extension = hf__zalloc(&lock->allocator, sizeof(*extension));
     if (extension == NULL) return HF_ENOMEM;
     extension->ask.ttl_ms = ttl_ms;
@@ -204,6 +227,7 @@ static void on_dropped(hf_op *op) {
     hf__release release = attempt->release;
     hf_error error = op->error;
     bool had = op->applied;
+    hf__lock_note_votes(lock, op);
     hf__lock_ref(lock);
     hf__client_hold(client);
     if (error.code != HF_OK)

@@ -16,6 +16,10 @@ static hf_code check_key(const hf_op *op, hf_error *error) {
     return hf__check_key(op->keys[0], error);
 }
 
+static bool is_ping(const hf_op *op) {
+    return op->verb == HF_GET && op->n_keys == 1 && op->keys[0].len == 0;
+}
+
 static hf_code check(const hf_client *client, const hf_op *op, hf_error *error) {
     switch (op->verb) {
     case HF_GET:
@@ -28,6 +32,9 @@ static hf_code check(const hf_client *client, const hf_op *op, hf_error *error) 
     }
     if (op->verb != HF_SWEEP && op->space != (op->verb == HF_LIST ? HF_LEASES : HF_VALUES))
         return hf__error_set(error, HF_EINVAL, 0, "this operation is not for that namespace");
+    if (op->space == HF_VALUES && op->verb != HF_SWEEP && !is_ping(op) &&
+        !(client->store->caps & HF_CAP_ENTRIES))
+        return hf__client_no_entries(client, error);
     if (!hf__store_has(client->vt, (hf_verb)op->verb))
         return hf__error_set(error, HF_ENOTSUP, 0, "the %s store has no such operation",
                              client->vt->name);

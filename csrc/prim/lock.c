@@ -31,6 +31,7 @@ void hf__lock_unref(hf_lock *lock) {
     if (--lock->refs > 0) return;
     assert(lock->state == HF__ENDED && lock->wait == NULL);
     hf_allocator allocator = lock->allocator;
+    hf__free(&allocator, lock->votes);
     hf__free(&allocator, lock);
 }
 
@@ -78,7 +79,9 @@ static void end_waiting(hf_lock *lock, const hf_error *error) {
     hf_error told = *error; /* it may lie in what goes */
     hf_lock_result result = {.error = &told,
                              .held_here = hf__queues_held_here(lock),
-                             .waited_ms = (hf__client_now(client) - wait->asked_ns) / HF_NS_PER_MS};
+                             .waited_ms = (hf__client_now(client) - wait->asked_ns) / HF_NS_PER_MS,
+                             .votes = lock->votes,
+                             .n_votes = lock->n_votes};
     assert(lock->state == HF__WAITING);
     if (holder != NULL) {
         copy = *holder;
@@ -392,6 +395,7 @@ static void on_take(hf_op *op) {
     hf_lock *lock = attempt->lock;
     hf_client *client = hf__lock_client(lock);
     hf__released news;
+    hf__lock_note_votes(lock, op);
     hf__lock_ref(lock);
     hf__client_hold(client);
     lock->wait->attempt = NULL;
@@ -413,6 +417,22 @@ static void on_take(hf_op *op) {
 
 /* ---------------------------------------------------------------- acquire */
 
+static hf_code check_limit(const hf_client *client, uint32_t limit, hf_error *error) {
+    uint32_t caps = client->store->caps;
+    bool counted = limit != 1 && limit != HF_SHARED;
+    if (counted && (caps & HF_CAP_SHARED) && !(caps & HF_CAP_PERMITS))
+        return hf__error_set(
+            error, HF_ENOTSUP, 0,
+            "the %s store cannot count permits: each node would admit so many, and "
+            "majorities of nodes more than that together",
+            client->vt->name);
+    if (!(caps & HF_CAP_LEASES) || (limit != 1 && !(caps & HF_CAP_SHARED)) ||
+        (counted && !(caps & HF_CAP_PERMITS)))
+        return hf__error_set(error, HF_ENOTSUP, 0, "the %s store has no such locks",
+                             client->vt->name);
+    return HF_OK;
+}
+
 static hf_code check_options(const hf_client *client, const hf_lock_options *o, hf_error *error) {
     if (o->n_keys < 1 || o->n_keys > HF_KEYS_MAX)
         return hf__error_set(error, HF_EINVAL, 0, "a lock has 1 to %d keys; this one has %zu",
@@ -424,8 +444,9 @@ static hf_code check_options(const hf_client *client, const hf_lock_options *o, 
                 return hf__error_set(error, HF_EINVAL, 0, "the key \"%.*s\" is given twice",
                                      hf__shown(o->keys[i]), o->keys[i].data);
     }
-    if (o->ttl_ms < HF_TTL_MIN || o->ttl_ms > HF_TTL_MAX)
-        return hf__error_set(error, HF_EINVAL, 0, "ttl is %d ms to 24 h", HF_TTL_MIN);
+    if (o->ttl_ms < HF_TTL_MIN || o->ttl_ms > client->store->max_ttl_ms)
+        return hf__error_set(error, HF_EINVAL, 0, "ttl is %d to %llu ms", HF_TTL_MIN,
+                             (unsigned long long)client->store->max_ttl_ms);
     if (o->max_hold_ms < HF_TTL_MIN)
         return hf__error_set(error, HF_EINVAL, 0, "maxHold is at least %d ms", HF_TTL_MIN);
     if (o->max_stall_ms == 0)
@@ -433,11 +454,7 @@ static hf_code check_options(const hf_client *client, const hf_lock_options *o, 
     if (o->limit == 0) return hf__error_set(error, HF_EINVAL, 0, "permits is at least 1");
     if (o->note.len > HF_NOTE_MAX)
         return hf__error_set(error, HF_EINVAL, 0, "a note has up to %d bytes", HF_NOTE_MAX);
-    if (!(client->vt->caps & HF_CAP_LEASES) ||
-        (o->limit != 1 && !(client->vt->caps & HF_CAP_SHARED)))
-        return hf__error_set(error, HF_ENOTSUP, 0, "the %s store has no such locks",
-                             client->vt->name);
-    return HF_OK;
+    return check_limit(client, o->limit, error);
 }
 
 /* One allocation, but for what waiting needs. */

@@ -100,6 +100,8 @@ struct hf_lock {
     uint64_t ttl_ms;
     hf__wait *wait;            /* as long as it is in the queues and not held */
     hf__extension *extensions; /* first is under way at the keeper */
+    hf_vote *votes;            /* of its last op, where the store is a quorum */
+    size_t n_votes;
     void (*lost)(void *data, struct hf_lock *lock, const hf_error *why);
     void *data;
     hf__place places[];
@@ -121,6 +123,9 @@ static inline hf__more hf__lock_more(const hf_lock *lock) {
         (void)snprintf(more.text, sizeof(more.text), " and %u more", lock->lease.n_keys - 1u);
     return more;
 }
+
+/* Keeps the votes of an op of the lock in place of those of the one before. (hold.c) */
+void hf__lock_note_votes(hf_lock *lock, hf_op *op);
 
 /* ---- queue.c: the order of those who wait
  *

@@ -412,9 +412,7 @@ static hf_code check_options(const hf_client *client, const hf_once_options *o, 
     if (o->fingerprint.len > HF__FINGERPRINT_MAX)
         return hf__error_set(error, HF_EINVAL, 0, "a fingerprint has up to %d bytes",
                              HF__FINGERPRINT_MAX);
-    if (!(client->vt->caps & HF_CAP_ENTRIES))
-        return hf__error_set(error, HF_ENOTSUP, 0, "the %s store keeps no records",
-                             client->vt->name);
+    if (!(client->store->caps & HF_CAP_ENTRIES)) return hf__client_no_entries(client, error);
     return HF_OK;
 }
 

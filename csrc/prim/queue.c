@@ -355,7 +355,7 @@ void hf__queues_leave(hf_lock *lock) {
 hf_lock *hf__queues_heir(const hf_lock *lock) {
     const hf_client *client = hf__lock_client(lock);
     const hf__node *first = hf__list_first(&lock->places[0].queue->waiting);
-    if (first == NULL || lock->limit != 1 || !(client->vt->caps & HF_CAP_HAND_OVER)) return NULL;
+    if (first == NULL || lock->limit != 1 || !(client->store->caps & HF_CAP_HAND_OVER)) return NULL;
     hf_lock *heir = lock_at(first);
     for (uint32_t i = 0; i < lock->lease.n_keys; i++) {
         const hf__queue *queue = lock->places[i].queue;

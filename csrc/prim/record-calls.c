@@ -21,9 +21,7 @@ static hf_code start(hf_client *client, hf_slice key, hf_verb verb, hf__again ag
                      void (*done)(hf__request *request), const call *what, hf_error *error) {
     if (hf__client_accepts(client, error) != HF_OK || hf__check_key(key, error) != HF_OK)
         return error->code;
-    if (!(client->vt->caps & HF_CAP_ENTRIES))
-        return hf__error_set(error, HF_ENOTSUP, 0, "the %s store keeps no records",
-                             client->vt->name);
+    if (!(client->store->caps & HF_CAP_ENTRIES)) return hf__client_no_entries(client, error);
     call *c = hf__alloc(&client->engine->allocator, sizeof(*c) + key.len);
     if (c == NULL) return hf__error_set(error, HF_ENOMEM, 0, NULL);
     *c = *what;

@@ -366,8 +366,8 @@ static void cancel(hf_store *store, hf_op *op) {
 const hf_store_vtable hf__memory_store = {
     .name = "memory",
     .schemes = "memory",
-    .caps = HF_CAP_LEASES | HF_CAP_SHARED | HF_CAP_FENCES | HF_CAP_ENTRIES | HF_CAP_LIST |
-            HF_CAP_HAND_OVER,
+    .caps = HF_CAP_LEASES | HF_CAP_SHARED | HF_CAP_PERMITS | HF_CAP_FENCES | HF_CAP_ENTRIES |
+            HF_CAP_LIST | HF_CAP_HAND_OVER,
     .size = sizeof(memory),
     .params = "",
     .init = init,

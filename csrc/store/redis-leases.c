@@ -20,13 +20,16 @@
 #define DEAF_LEAST_MS 400
 #define DEAF_MOST_MS 600
 
+/* keep's answer where one of the keys is shared. */
+enum { SHARES = 2 };
+
 /* take's answers beside 1 and 0. */
-enum { NOT_THE_OWNER = -1, HOLDS_SOME = -2, FENCES_USED_UP = -3 };
+enum { NOT_THE_OWNER = -1, HOLDS_SOME = -2, FENCES_USED_UP = -3, NO_VOTE = -4 };
 
 /* ---------------------------------------------------------------- commands */
 
 /* Each key as two words: its lease and its state. False when memory is out. */
-static bool put_keys(hf__redis_instance *s, const hf_op *op, hf__buffer *out) {
+bool hf__redis_put_keys(hf__redis_instance *s, const hf_op *op, hf__buffer *out) {
     for (uint32_t i = 0; i < op->n_keys; i++) {
         hf__redis_name name;
 
@@ -52,7 +55,7 @@ static void put_ttl(const hf_op *op, hf__buffer *out) {
 /* The server's epoch: of its process, and of its data. A master that was cut off and came back as a
  * replica has lost what it wrote last, though its process is the same: should it be the master once
  * more, it has another history. Of each 12 digits tell enough. */
-static void put_epoch(const hf__redis_server *server, hf__buffer *out) {
+void hf__redis_put_epoch(const hf__redis_server *server, hf__buffer *out) {
     char text[2 * EPOCH_DIGITS + 1];
     int len = snprintf(text, sizeof text, "%.*s%.*s", EPOCH_DIGITS, server->run_id, EPOCH_DIGITS,
                        server->replid);
@@ -92,21 +95,24 @@ static hf_code encode_take(hf__redis_call *call, const hf__redis_server *server,
     bool waits = (op->flags & HF_OP_WAIT) != 0 || hf__redis_is_watched(s, op);
     bool marks = (op->flags & HF_OP_INTENT) != 0;
 
-    hf__redis_begin(task, server, out, 2 * op->n_keys, is_plain ? 8 : 10);
-    if (!put_keys(s, op, out)) return out_of_memory(error);
+    hf__redis_begin(task, server, out, 2 * op->n_keys,
+                    (is_plain ? 8u : 10u) + (s->member != NULL ? 2u : 0u));
+    if (!hf__redis_put_keys(s, op, out)) return out_of_memory(error);
     hf__resp_int(out, call->nonce);
     hf__resp_token(out, &op->token);
     put_ttl(op, out);
-    put_epoch(server, out);
+    hf__redis_put_epoch(server, out);
     hf__resp_bytes(out, s->channel, s->channel_len);
     put_info(s, op, out);
     hf__resp_text(out, marks ? (waits ? "iw" : "i") : (waits ? "w" : ""));
-    if (is_plain) return HF_OK;
-    hf__resp_int(out, op->limit);
-    if (replaces)
-        hf__resp_token(out, &op->replace_token);
-    else
-        hf__resp_text(out, "");
+    if (!is_plain) {
+        hf__resp_int(out, op->limit);
+        if (replaces)
+            hf__resp_token(out, &op->replace_token);
+        else
+            hf__resp_text(out, "");
+    }
+    if (s->member != NULL) hf__redis_put_marker(s, out);
     return HF_OK;
 }
 
@@ -115,7 +121,7 @@ static hf_code encode_keep(hf__redis_call *call, const hf__redis_server *server,
     hf__redis_task *task = call->data;
 
     hf__redis_begin(task, server, out, 2 * task->op->n_keys, 4);
-    if (!put_keys(task->store, task->op, out)) return out_of_memory(error);
+    if (!hf__redis_put_keys(task->store, task->op, out)) return out_of_memory(error);
     hf__resp_int(out, call->nonce);
     hf__resp_token(out, &task->op->token);
     put_ttl(task->op, out);
@@ -127,7 +133,7 @@ static hf_code encode_drop(hf__redis_call *call, const hf__redis_server *server,
     hf__redis_task *task = call->data;
 
     hf__redis_begin(task, server, out, 2 * task->op->n_keys, 2);
-    if (!put_keys(task->store, task->op, out)) return out_of_memory(error);
+    if (!hf__redis_put_keys(task->store, task->op, out)) return out_of_memory(error);
     hf__resp_int(out, call->nonce);
     hf__resp_token(out, &task->op->token);
     return HF_OK;
@@ -266,13 +272,38 @@ static bool answer_take(hf__redis_task *task, const hf__reply *reply) {
 
 /* Of keep and drop: whether the token held all. */
 bool hf__redis_answer_owner(hf__redis_task *task, const hf__reply *reply) {
+    int64_t answer;
+
     if (!hf__redis_has_shape(reply, 2, 0)) return false;
-    task->op->applied = reply->items[1].integer == 1;
+    answer = reply->items[1].integer;
+    task->op->applied = answer == 1 || answer == SHARES;
     if (!task->op->applied) hf__redis_refuse(task->op, HF_REFUSED_OWNER);
-    return task->op->applied || reply->items[1].integer == 0;
+    if (answer == SHARES && task->store->member != NULL && task->op->owner != NULL)
+        ((hf__redis_vote *)task->op->owner)->is_shared = true;
+    return task->op->applied || answer == 0;
 }
 
 /* ---------------------------------------------------------------- the three */
+
+/* As a node of a quorum: the server's clock comes last, or tells beside the marker that there is no
+ * vote. */
+static bool answer_vote(hf__redis_task *task, const hf__reply *reply) {
+    hf__redis_vote *vote = task->op->owner;
+    hf__reply take = *reply;
+
+    if (reply->n_items == 4 && reply->items[1].type == HF__REPLY_INTEGER &&
+        reply->items[1].integer == NO_VOTE && reply->items[2].type == HF__REPLY_INTEGER) {
+        vote->server_us = (uint64_t)reply->items[2].integer;
+        vote->is_void = true;
+        hf__redis_refuse(task->op, HF_REFUSED_OWNER);
+        return true;
+    }
+    if (reply->n_items < 3 || reply->items[reply->n_items - 1].type != HF__REPLY_INTEGER)
+        return false;
+    take.n_items--;
+    vote->server_us = (uint64_t)reply->items[take.n_items].integer;
+    return answer_take(task, &take);
+}
 
 bool hf__redis_take(hf__redis_instance *s, hf_op *op) {
     hf__redis_task *task = hf__redis_task_new(s, op);
@@ -281,8 +312,8 @@ bool hf__redis_take(hf__redis_instance *s, hf_op *op) {
     if (task == NULL) return false;
     task->call.encode = encode_take;
     task->call.by_history = true; /* its fence */
-    task->answer = answer_take;
-    hf__redis_send_task(task, HF__LUA_take, op->keys[0]);
+    task->answer = s->member != NULL ? answer_vote : answer_take;
+    hf__redis_send_task(task, s->member != NULL ? HF__LUA_vote : HF__LUA_take, op->keys[0]);
     return true;
 }
 

@@ -12,10 +12,13 @@
     X(get)                   \
     X(holders)               \
     X(keep)                  \
+    X(mark)                  \
     X(put)                   \
+    X(raise)                 \
     X(renew)                 \
     X(scan)                  \
-    X(take)
+    X(take)                  \
+    X(vote)
 
 enum {
 #define X(name) HF__LUA_##name,

@@ -9,6 +9,7 @@
 #include "core/defer.h"
 #include "core/store.h"
 #include "driver/redis/redis.h"
+#include "store/redis-member.h"
 #include "store/redis-names.h"
 #include "store/redis-scripts.h"
 #include "util/map.h"
@@ -63,6 +64,8 @@ struct hf__redis_instance {
     bool listens;      /* the channel is asked for */
 
     hf__redis_listing *kept; /* names from a list that may go on; NULL: none */
+
+    const hf__redis_member *member; /* of a quorum; NULL: it stands alone */
 };
 
 static inline hf__redis_instance *hf__redis_self(hf_store *store) {
@@ -82,6 +85,9 @@ void hf__redis_task_free(hf__redis_task *task);
 void hf__redis_end_task(hf__redis_task *task);
 /* Ends an op. In a callback only. */
 void hf__redis_end_op(hf__redis_instance *s, hf_op *op);
+/* Starts an op that is no verb of a store's: `begin` as below. */
+void hf__redis_start(hf__redis_instance *s, hf_op *op,
+                     bool (*begin)(hf__redis_instance *s, hf_op *op));
 /* Begins a script's command, and notes the server. */
 void hf__redis_begin(hf__redis_task *task, const hf__redis_server *server, hf__buffer *out,
                      uint32_t n_keys, uint32_t n_args);
@@ -115,6 +121,15 @@ bool hf__redis_read_token(hf_slice text, hf_token *token);
 /* Reads a state, or the details of one who shares, into `holder`; of a stranger the token is empty.
  * False: it makes no sense. */
 bool hf__redis_read_holder(hf_slice token, int64_t left_ms, hf_slice text, hf_holder *holder);
+
+/* The keys as the scripts want to have them: lease and state of each. False when memory is out. */
+bool hf__redis_put_keys(hf__redis_instance *s, const hf_op *op, hf__buffer *out);
+/* The server's epoch. */
+void hf__redis_put_epoch(const hf__redis_server *server, hf__buffer *out);
+
+/* ---- redis-member.c */
+/* What a vote has behind a take: the marker that it must find. */
+void hf__redis_put_marker(const hf__redis_instance *s, hf__buffer *out);
 
 /* ---- redis-replicas.c */
 /* Ends an admitted take once enough replicas have it. In a callback only. */

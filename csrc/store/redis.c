@@ -88,6 +88,7 @@ static void on_connected(void *data, const hf__redis_server *server) {
     const hf__store_env *env = &s->base.env;
     hf_error error;
 
+    if (s->member != NULL) s->member->connected(s->member->data, server);
     if (!server->evicts || s->warned || env->blocking || env->warn == NULL) return;
     s->warned = true;
     hf__error_set(&error, HF_ENOTSUP, 0,
@@ -97,10 +98,19 @@ static void on_connected(void *data, const hf__redis_server *server) {
     env->warn(env->warn_data, &error);
 }
 
+static void on_down(void *data, const hf_error *error) {
+    hf__redis_instance *s = data;
+
+    if (s->member != NULL) s->member->down(s->member->data, error);
+}
+
 static hf_code init(hf_store *store, hf_error *error) {
     hf__redis_instance *s = hf__redis_self(store);
-    const hf__redis_events events = {
-        .message = on_message, .listening = on_listening, .connected = on_connected, .data = s};
+    const hf__redis_events events = {.message = on_message,
+                                     .listening = on_listening,
+                                     .connected = on_connected,
+                                     .down = on_down,
+                                     .data = s};
     hf_token id;
 
     hf__error_clear(error);
@@ -272,6 +282,7 @@ void hf__redis_send_task(hf__redis_task *task, int script, hf_slice key) {
 
     call->done = on_done;
     call->data = task;
+    if (s->member != NULL && call->timeout_ms == 0) call->timeout_ms = s->member->patience_ms;
     call->slot = HF__REDIS_ANY;
     if (script >= 0) call->script = &s->scripts[script];
     if (key.len > 0 && hf__redis_is_cluster(s->redis)) {
@@ -386,6 +397,20 @@ static void submit(hf_store *store, hf_op *ops) {
     }
 }
 
+void hf__redis_start(hf__redis_instance *s, hf_op *op,
+                     bool (*start)(hf__redis_instance *s, hf_op *op)) {
+    assert(op->phase == HF__OP_FREE);
+    op->phase = HF__OP_PENDING;
+    op->allocator = s->base.env.allocator;
+    open_handles(s);
+    if (s->closing != NULL) {
+        hf__op_push(&s->late, op);
+        return;
+    }
+    s->n_busy++;
+    if (!start(s, op)) end_later(s, op);
+}
+
 /* What has not been sent can be had back. Few are cancelled, so there is no index. */
 static void cancel(hf_store *store, hf_op *op) {
     hf__redis_instance *s = hf__redis_self(store);
@@ -446,7 +471,7 @@ const hf_store_vtable hf__redis_store = {
     .name = "redis",
     .schemes = "redis rediss unix valkey valkeys redis+sentinel rediss+sentinel redis+cluster "
                "rediss+cluster",
-    .caps = HF_CAP_LEASES | HF_CAP_SHARED | HF_CAP_FENCES | HF_CAP_ENTRIES |
+    .caps = HF_CAP_LEASES | HF_CAP_SHARED | HF_CAP_PERMITS | HF_CAP_FENCES | HF_CAP_ENTRIES |
             HF_CAP_SHARED_BY_PROCESSES | HF_CAP_LIST | HF_CAP_HAND_OVER,
     .size = sizeof(hf__redis_instance),
     .params = HF__REDIS_PARAMS " prefix waitReplicas allowEviction",

@@ -3,10 +3,7 @@
 #include "store/stores.h"
 
 const hf_store_vtable *const hf__stores[] = {
-    &hf__memory_store,
-    &hf__sqlite_store,
-    &hf__redis_store,
-    NULL,
+    &hf__memory_store, &hf__sqlite_store, &hf__redis_store, &hf__quorum_store, NULL,
 };
 
 const hf_store_vtable *hf__store_find(hf_slice scheme) {

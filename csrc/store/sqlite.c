@@ -310,8 +310,8 @@ static void sqlite_cancel(hf_store *store, hf_op *op) {
 const hf_store_vtable hf__sqlite_store = {
     .name = "sqlite",
     .schemes = "sqlite",
-    .caps = HF_CAP_LEASES | HF_CAP_SHARED | HF_CAP_FENCES | HF_CAP_ENTRIES | HF_CAP_DURABLE |
-            HF_CAP_SHARED_BY_PROCESSES | HF_CAP_LIST | HF_CAP_HAND_OVER,
+    .caps = HF_CAP_LEASES | HF_CAP_SHARED | HF_CAP_PERMITS | HF_CAP_FENCES | HF_CAP_ENTRIES |
+            HF_CAP_DURABLE | HF_CAP_SHARED_BY_PROCESSES | HF_CAP_LIST | HF_CAP_HAND_OVER,
     .size = sizeof(hf__sqlite_instance),
     .params = "busyTimeout",
     .init = sqlite_init,

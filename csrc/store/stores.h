@@ -9,5 +9,6 @@
 extern const hf_store_vtable hf__memory_store;
 extern const hf_store_vtable hf__sqlite_store;
 extern const hf_store_vtable hf__redis_store;
+extern const hf_store_vtable hf__quorum_store;
 
 #endif

@@ -182,9 +182,21 @@ static bool parse_place(hf__url *url, hf_slice rest, const char **why) {
            parse_host(url, authority, why);
 }
 
+/* What stands before the first blank may be the parameters of the list itself. */
+static bool parse_list(hf__url *url, hf_slice rest, const char **why) {
+    hf_slice params = cut(rest, 0, find(rest, ' '));
+
+    url->path = rest;
+    if (rest.len == 0 || rest.data[0] != '?') return true;
+    url->path = cut(rest, params.len < rest.len ? params.len + 1 : rest.len, rest.len);
+    return parse_params(url, &params, why);
+}
+
 static bool parse(hf__url *url, hf_slice rest, const char **why) {
-    return parse_scheme(url, &rest, why) && parse_params(url, &rest, why) &&
-           parse_place(url, rest, why);
+    if (!parse_scheme(url, &rest, why)) return false;
+    if (url->scheme.len == 6 && memcmp(url->scheme.data, "quorum", 6) == 0)
+        return parse_list(url, rest, why);
+    return parse_params(url, &rest, why) && parse_place(url, rest, why);
 }
 
 /* Every part ends in a NUL: each is followed by a separator that has served, or by the end. An

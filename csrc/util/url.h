@@ -1,6 +1,8 @@
 /*
  * Store URLs: "memory:", "sqlite:./file.db?busyTimeout=5000", "sqlite:///abs/file.db",
- * "redis://user:pass@host:port/0?x=y". Percent-encoding is undone in every part. Fuzzed.
+ * "redis://user:pass@host:port/0?x=y". Percent-encoding is undone in every part. Fuzzed. What
+ * follows "quorum:" is a list: its parameters, if it begins with "?", up to a blank, and then its
+ * path, as it stands: URLs separated by blanks.
  */
 #ifndef HF_UTIL_URL_H
 #define HF_UTIL_URL_H

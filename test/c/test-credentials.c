@@ -615,7 +615,7 @@ static void shy_client(host *h, vault *v, bool hurry) {
     REQUIRE_INT(hf__client_new(h->engine, &shy, &url, &options, &h->client, &error), HF_OK);
 }
 
-static void on_connected(void *data, const hf_error *error) {
+static void on_connected(void *data, const hf_error *error, const hf_vote *votes, size_t n_votes) {
     CHECK_NULL(error);
     ++*(int *)data;
 }

@@ -98,12 +98,20 @@ static void try_later(hf__redis_node *node) {
     uv_timer_start(&node->retry, on_retry, hf__random_between(high / 2, high), 0);
 }
 
+static void tell_down(const hf__redis_node *node, const hf_error *error) {
+    const hf__redis_events *events = &node->redis->events;
+
+    if (events->down != NULL && node->kind == HF__SESSION_COMMANDS)
+        events->down(events->data, error);
+}
+
 void hf__redis_node_failed(hf__redis_node *node, const hf_error *error) {
     hf__redis *redis = node->redis;
 
     node->search = NULL;
     if (node->retired) return;
     try_later(node);
+    tell_down(node, error);
     end_all(redis, &node->waiting, error);
 }
 
@@ -248,10 +256,12 @@ static void on_down(hf__session *session, const hf_error *error) {
     /* What had no effect waits for the next session. */
     hf__list_append(&session->unsent, &node->waiting);
     hf__list_append(&node->waiting, &session->unsent);
-    if (was_ready)
+    if (was_ready) {
         try_later(node);
-    else
+        tell_down(node, error);
+    } else {
         hf__redis_node_failed(node, error);
+    }
     if (redis->cluster != NULL && node->kind == HF__SESSION_COMMANDS)
         hf__cluster_down(redis->cluster);
 }

@@ -102,6 +102,8 @@ typedef struct hf__redis_events {
     void (*listening)(void *data);
     /* A new connection to a server, for warnings about it. May be NULL. */
     void (*connected)(void *data, const hf__redis_server *server);
+    /* A connection for commands is over, or an attempt to make one has failed. May be NULL. */
+    void (*down)(void *data, const hf_error *error);
     void *data;
 } hf__redis_events;
 

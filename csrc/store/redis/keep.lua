@@ -4,7 +4,7 @@
 --
 -- KEYS   the lease and the state of each key, in turn
 -- ARGV   1 nonce   2 token   3 how long the lease lasts, less one   4 how long the state does
--- Gives  nonce, 1 or 0
+-- Gives  nonce, 1; 2 where one of them is shared; or 0
 
 local call = redis.call
 local nonce, token = tonumber(ARGV[1]), ARGV[2]
@@ -26,14 +26,15 @@ for _, key in ipairs(keys) do
         return {nonce, 0}
     end
 end
-local ttl = ARGV[3] + 1
+local ttl, kept = ARGV[3] + 1, 1
 for _, key in ipairs(keys) do
     call('PEXPIRE', key.lease, ARGV[3])
     if key.held == token then
         call('PEXPIRE', key.state, ARGV[4])
     else
+        kept = 2
         call('ZADD', key.base .. 'z', now() + ttl, token)
         call('PEXPIRE', key.state, settle(key) - now() + ARGV[4] - ttl)
     end
 end
-return {nonce, 1}
+return {nonce, kept}

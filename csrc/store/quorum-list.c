@@ -1,0 +1,244 @@
+/*
+ * Lists on a quorum: what a majority of the nodes says is held. Each node is asked for a page, and
+ * what lies below the last key of the shortest page is complete; where nothing there has a majority,
+ * it goes on behind it.
+ */
+#include "store/quorum-store.h"
+#include "store/stores.h"
+#include "util/alloc.h"
+
+#include <assert.h>
+#include <string.h>
+
+typedef struct page {
+    struct listing *listing;
+    hf_op op;
+    uint8_t node;
+    size_t at; /* the first row that has not been merged */
+} page;
+
+typedef struct listing {
+    hf__quorum *quorum;
+    hf_op *op;
+    char after[HF_KEY_MAX];
+    size_t after_len;
+    uint8_t n_open;
+    page pages[];
+} listing;
+
+static void on_page(hf_op *op);
+
+/* False: nobody could be asked. */
+static bool ask_all(listing *l) {
+    hf__quorum *q = l->quorum;
+
+    l->n_open = 1; /* this call */
+    for (uint8_t i = 0; i < q->n; i++) {
+        page *p = &l->pages[i];
+
+        p->listing = l;
+        p->node = i;
+        p->at = 0;
+        hf_op_reset(&p->op);
+        hf_op_init(&p->op, HF_LIST, on_page, p);
+        if (!hf__quorum_can_ask(q, i)) {
+            hf__error_set(&p->op.error, HF_EUNAVAIL, HF_RETRYABLE, NULL);
+            continue;
+        }
+        p->op.space = HF_LEASES;
+        p->op.keys = l->op->keys;
+        p->op.limit = l->op->limit;
+        p->op.flags = l->op->flags;
+        p->op.value = (hf_slice){l->after, l->after_len};
+        l->n_open++;
+        hf__quorum_asked(q, i);
+        hf__store_submit(q->nodes[i].store, &p->op);
+    }
+    return --l->n_open > 0;
+}
+
+static void free_listing(listing *l) {
+    for (uint8_t i = 0; i < l->quorum->n; i++)
+        hf_op_reset(&l->pages[i].op);
+    hf__free(l->quorum->base.env.allocator, l);
+}
+
+/* ---------------------------------------------------------------- merging */
+
+static const hf_row *head_of(const page *p) {
+    return p->at < p->op.n_rows ? &p->op.rows[p->at] : NULL;
+}
+
+/* The least key that a page goes on with; NULL: all are through. */
+static const hf_row *least(const listing *l) {
+    const hf_row *found = NULL;
+
+    for (uint8_t i = 0; i < l->quorum->n; i++) {
+        const hf_row *row = head_of(&l->pages[i]);
+        if (row != NULL && (found == NULL || hf__slice_compare(row->key, found->key) < 0))
+            found = row;
+    }
+    return found;
+}
+
+/* The greatest key up to which every page is whole; empty: nothing bounds it. */
+static hf_slice bound_of(const listing *l) {
+    hf_slice bound = {NULL, 0};
+
+    for (uint8_t i = 0; i < l->quorum->n; i++) {
+        const hf_op *op = &l->pages[i].op;
+        hf_slice last;
+
+        if (op->n_rows == 0) continue;
+        last = op->rows[op->n_rows - 1].key;
+        if (bound.len == 0 || hf__slice_compare(last, bound) < 0) bound = last;
+    }
+    return bound;
+}
+
+/* One holder of the key at one node: how many nodes say the same, and the rest of it from them. */
+static uint8_t gather(const listing *l, hf_slice key, const hf_token *token, hf_holder *holder) {
+    uint64_t left[HF__QUORUM_MAX];
+    uint8_t majority = hf__majority(l->quorum->n);
+    uint8_t n = 0;
+
+    for (uint8_t i = 0; i < l->quorum->n; i++) {
+        const page *p = &l->pages[i];
+
+        for (size_t r = p->at; r < p->op.n_rows && hf__slice_equal(p->op.rows[r].key, key); r++) {
+            const hf_holder *each = &p->op.rows[r].holder;
+            uint8_t at;
+
+            if (memcmp(&each->token, token, sizeof *token) != 0) continue;
+            if (n == 0 || (holder->who[0] == '\0' && each->who[0] != '\0')) *holder = *each;
+            if (each->fence > holder->fence) holder->fence = each->fence;
+            for (at = n++; at > 0 && left[at - 1] < each->left_ms; at--)
+                left[at] = left[at - 1];
+            left[at] = each->left_ms;
+            break;
+        }
+    }
+    if (n >= majority) holder->left_ms = left[majority - 1];
+    if (!l->quorum->fencing) holder->fence = 0;
+    return n;
+}
+
+/* Whether an earlier page has shown that holder already. */
+static bool was_seen(const listing *l, uint8_t before, hf_slice key, const hf_token *token) {
+    for (uint8_t i = 0; i < before; i++) {
+        const page *p = &l->pages[i];
+        for (size_t r = p->at; r < p->op.n_rows && hf__slice_equal(p->op.rows[r].key, key); r++)
+            if (memcmp(&p->op.rows[r].holder.token, token, sizeof *token) == 0) return true;
+    }
+    return false;
+}
+
+/* All holders of the key that a majority of nodes knows. False when memory is out. */
+static bool merge_key(listing *l, hf_slice key) {
+    for (uint8_t i = 0; i < l->quorum->n; i++) {
+        const page *p = &l->pages[i];
+
+        for (size_t r = p->at; r < p->op.n_rows && hf__slice_equal(p->op.rows[r].key, key); r++) {
+            const hf_token *token = &p->op.rows[r].holder.token;
+            hf_holder holder;
+
+            if (was_seen(l, i, key, token) ||
+                gather(l, key, token, &holder) < hf__majority(l->quorum->n))
+                continue;
+            if (!hf__op_add_row(l->op, key, &holder)) return false;
+        }
+    }
+    return true;
+}
+
+static void skip_key(listing *l, hf_slice key) {
+    for (uint8_t i = 0; i < l->quorum->n; i++) {
+        page *p = &l->pages[i];
+        while (p->at < p->op.n_rows && hf__slice_equal(p->op.rows[p->at].key, key))
+            p->at++;
+    }
+}
+
+/* True: it is to be asked for more. */
+static bool merge(listing *l) {
+    hf_slice bound = bound_of(l);
+    const hf_row *row;
+
+    while ((row = least(l)) != NULL && hf__slice_compare(row->key, bound) <= 0) {
+        hf_slice key = row->key;
+
+        if (l->op->n_rows > 0 && l->op->n_rows >= l->op->limit) return false;
+        if (!merge_key(l, key)) return false;
+        skip_key(l, key);
+    }
+    if (l->op->n_rows > 0 || bound.len == 0 || (l->op->flags & HF_OP_EXACT)) return false;
+    memcpy(l->after, bound.data, bound.len);
+    l->after_len = bound.len;
+    return true;
+}
+
+/* ---------------------------------------------------------------- answers */
+
+static void fail(listing *l) {
+    hf__quorum *q = l->quorum;
+    hf_vote *votes = hf__op_new_votes(l->op, q->n);
+
+    for (uint8_t i = 0; votes != NULL && i < q->n; i++) {
+        const hf_error *error = &l->pages[i].op.error;
+
+        memcpy(votes[i].node, q->nodes[i].name, sizeof votes[i].node);
+        votes[i].kind = error->code == HF_OK ? HF_VOTE_FOR : HF_VOTE_DOWN;
+        votes[i].error = *error;
+        if (error->code != HF_OK && !hf__quorum_can_ask(q, i)) hf__quorum_why(q, i, &votes[i]);
+    }
+    hf__quorum_fail(q, l->op, false);
+}
+
+/* In a callback only. */
+static void finish(listing *l) {
+    hf__quorum *q = l->quorum;
+    hf_op *op = l->op;
+    uint8_t answered = 0;
+
+    for (uint8_t i = 0; i < q->n; i++)
+        answered = (uint8_t)(answered + (l->pages[i].op.error.code == HF_OK));
+    if (answered < hf__majority(q->n)) {
+        fail(l);
+    } else if (merge(l)) {
+        if (ask_all(l)) return;
+        fail(l);
+    } else {
+        op->applied = op->error.code == HF_OK;
+    }
+    free_listing(l);
+    hf__quorum_end(q, op);
+}
+
+static void on_page(hf_op *op) {
+    page *p = op->data;
+    listing *l = p->listing;
+    hf__scope *scope = l->quorum->base.env.scope;
+
+    hf__scope_enter(scope);
+    hf__quorum_answered(l->quorum, p->node, op->error.code != HF_OK ? &op->error : NULL);
+    if (--l->n_open == 0) finish(l);
+    hf__scope_leave(scope);
+}
+
+bool hf__quorum_list(hf__quorum *q, hf_op *op) {
+    listing *l = hf__zalloc(q->base.env.allocator, sizeof *l + q->n * sizeof(page));
+
+    if (l == NULL) {
+        hf__error_set(&op->error, HF_ENOMEM, HF_RETRYABLE, NULL);
+        return false;
+    }
+    assert(op->value.len <= sizeof l->after);
+    l->quorum = q;
+    l->op = op;
+    if (op->value.len > 0) memcpy(l->after, op->value.data, op->value.len);
+    l->after_len = op->value.len;
+    if (ask_all(l)) return true;
+    fail(l);
+    free_listing(l);
+    return false;
+}

@@ -1,0 +1,287 @@
+#include "store/quorum-standing.h"
+
+#include "util/url.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define NS_PER_US UINT64_C(1000)
+#define NS_PER_MS UINT64_C(1000000)
+#define DRIFT_PARTS 2000                /* 500 ppm */
+#define GRACE_PACE_NS (50 * NS_PER_MS)  /* between readings of a node that is blank */
+#define IDLE_PACE_NS (1000 * NS_PER_MS) /* where too few nodes are there to decide */
+#define MISSED_PAUSE_NS (100 * NS_PER_MS)
+
+/* ---------------------------------------------------------------- marker */
+
+static bool next_word(hf_slice *text, hf_slice *word) {
+    const char *blank = text->len > 0 ? memchr(text->data, ' ', text->len) : NULL;
+    size_t len = blank != NULL ? (size_t)(blank - text->data) : text->len;
+
+    *word = (hf_slice){text->data, len};
+    text->data += blank != NULL ? len + 1 : len;
+    text->len -= blank != NULL ? len + 1 : len;
+    return len > 0;
+}
+
+bool hf__marker_read(hf__marker *marker, hf_slice text) {
+    hf_slice run;
+    hf_slice max_ttl;
+    hf_slice until;
+
+    memset(marker, 0, sizeof *marker);
+    if (text.len == 0) return true;
+    if (text.len > HF__MARKER_MAX || !next_word(&text, &run) || !next_word(&text, &max_ttl) ||
+        !next_word(&text, &until) || text.len > 0 || run.len >= sizeof marker->run_id)
+        return false;
+    memcpy(marker->run_id, run.data, run.len);
+    return hf__parse_uint(max_ttl, 1, HF_TTL_MAX, &marker->max_ttl_ms) &&
+           hf__parse_uint(until, 0, HF_INT_MAX, &marker->until_us);
+}
+
+/* ---------------------------------------------------------------- clock */
+
+bool hf__node_clock_sample(hf__node_clock *clock, uint64_t sent_ns, uint64_t heard_ns,
+                           uint64_t server_us) {
+    int64_t low = (int64_t)server_us - (int64_t)(heard_ns / NS_PER_US);
+    int64_t high = (int64_t)server_us - (int64_t)(sent_ns / NS_PER_US) + 1;
+    uint64_t passed_us = heard_ns > clock->at_ns ? (heard_ns - clock->at_ns) / NS_PER_US : 0;
+    int64_t drift = (int64_t)(passed_us / DRIFT_PARTS) + 1;
+    bool jumped = clock->known && (low > clock->high_us + drift + HF__CLOCK_TOLERANCE_US ||
+                                   high < clock->low_us - drift - HF__CLOCK_TOLERANCE_US);
+
+    if (clock->known && !jumped) {
+        int64_t narrow_low = clock->low_us - drift > low ? clock->low_us - drift : low;
+        int64_t narrow_high = clock->high_us + drift < high ? clock->high_us + drift : high;
+        /* Within the tolerance the newest sample is right. */
+        low = narrow_low <= narrow_high ? narrow_low : low;
+        high = narrow_low <= narrow_high ? narrow_high : high;
+    }
+    *clock = (hf__node_clock){.known = true, .low_us = low, .high_us = high, .at_ns = heard_ns};
+    return !jumped;
+}
+
+/* ---------------------------------------------------------------- standing */
+
+static bool has_rule(const hf__membership *m) {
+    return (m->rules & HF__RULE_QUARANTINE) != 0;
+}
+
+static bool is_blank(const hf__marker *marker) {
+    return marker->run_id[0] == '\0';
+}
+
+static bool is_of_this_run(const hf__member_state *node) {
+    return strcmp(node->marker.run_id, node->run_id) == 0;
+}
+
+void hf__membership_init(hf__membership *m, uint8_t n, uint64_t max_ttl_ms, uint8_t rules) {
+    assert(n >= 1 && n <= HF__QUORUM_MAX);
+    memset(m, 0, sizeof *m);
+    m->n = n;
+    m->rules = rules;
+    m->max_ttl_ms = max_ttl_ms;
+    for (uint8_t i = 0; i < n; i++)
+        m->nodes[i].coming = true;
+}
+
+void hf__membership_up(hf__membership *m, uint8_t node, const char *run_id, uint64_t now_ns) {
+    hf__member_state *s = &m->nodes[node];
+
+    s->standing = HF__NODE_UNKNOWN;
+    s->errand = HF__ERRAND_NONE;
+    s->coming = false;
+    s->linked_ns = now_ns;
+    s->blank_ns = 0;
+    s->again_ns = 0;
+    memset(s->run_id, 0, sizeof s->run_id);
+    strncpy(s->run_id, run_id, sizeof s->run_id - 1);
+}
+
+void hf__membership_down(hf__membership *m, uint8_t node) {
+    hf__member_state *s = &m->nodes[node];
+
+    s->standing = HF__NODE_DOWN;
+    s->errand = HF__ERRAND_NONE;
+    s->coming = false;
+}
+
+uint64_t hf__membership_bar_ms(const hf__membership *m, uint8_t node) {
+    uint64_t most = m->max_ttl_ms;
+
+    (void)node;
+    for (uint8_t i = 0; i < m->n; i++)
+        if (m->nodes[i].max_ttl_ms > most) most = m->nodes[i].max_ttl_ms;
+    return most;
+}
+
+static void go_out(hf__membership *m, uint8_t node, hf__outage why, uint64_t until_ns) {
+    hf__member_state *s = &m->nodes[node];
+
+    if (s->standing != HF__NODE_OUT || s->outage == HF__OUT_NOT || why != HF__OUT_TOLD)
+        s->outage = (uint8_t)why;
+    s->standing = HF__NODE_OUT;
+    s->until_ns = until_ns;
+}
+
+/* The marker is of this run, and says from when on there is a vote. */
+static void read_own(hf__membership *m, uint8_t node, uint64_t server_us, uint64_t now_ns) {
+    hf__member_state *s = &m->nodes[node];
+    uint64_t bar_ns = hf__membership_bar_ms(m, node) * NS_PER_MS;
+    hf__outage told = s->jumped ? HF__OUT_CLOCK : s->blank_ns != 0 ? HF__OUT_EMPTIED : HF__OUT_TOLD;
+
+    if (s->marker.until_us > server_us && has_rule(m)) {
+        uint64_t left_ns = (s->marker.until_us - server_us) * NS_PER_US;
+        /* More than that means that the clock has gone back since. */
+        go_out(m, node, told, now_ns + (left_ns < bar_ns ? left_ns : bar_ns));
+        s->jumped = false;
+    } else if (s->jumped) {
+        go_out(m, node, HF__OUT_CLOCK, now_ns + bar_ns);
+    } else if (s->standing == HF__NODE_OUT && s->outage == HF__OUT_CLOCK && now_ns < s->until_ns) {
+        return; /* by a clock that jumped again it is over, by ours it is not */
+    } else if (s->marker.max_ttl_ms < m->max_ttl_ms) {
+        s->standing = HF__NODE_UNKNOWN;
+    } else {
+        s->standing = HF__NODE_VOTES;
+        s->outage = HF__OUT_NOT;
+    }
+}
+
+void hf__membership_read(hf__membership *m, uint8_t node, const hf__marker *marker,
+                         uint64_t server_us, uint64_t asked_ns, uint64_t now_ns) {
+    hf__member_state *s = &m->nodes[node];
+
+    if (s->standing == HF__NODE_DOWN) return;
+    s->errand = HF__ERRAND_NONE;
+    s->marker = *marker;
+    s->asked_ns = asked_ns;
+    if (marker->max_ttl_ms > s->max_ttl_ms) s->max_ttl_ms = marker->max_ttl_ms;
+    if (is_blank(marker)) {
+        if (s->standing != HF__NODE_BLANK) s->blank_ns = now_ns;
+        s->standing = HF__NODE_BLANK;
+    } else if (is_of_this_run(s)) {
+        read_own(m, node, server_us, now_ns);
+        s->blank_ns = 0;
+    } else if (has_rule(m)) {
+        go_out(m, node, HF__OUT_RESTARTED, now_ns + hf__membership_bar_ms(m, node) * NS_PER_MS);
+    } else {
+        s->standing = HF__NODE_BLANK;
+    }
+}
+
+void hf__membership_missed(hf__membership *m, uint8_t node, uint64_t now_ns) {
+    m->nodes[node].errand = HF__ERRAND_NONE;
+    m->nodes[node].again_ns = now_ns + MISSED_PAUSE_NS;
+}
+
+void hf__membership_changed(hf__membership *m, uint8_t node) {
+    if (m->nodes[node].standing == HF__NODE_VOTES) m->nodes[node].standing = HF__NODE_UNKNOWN;
+}
+
+void hf__membership_jumped(hf__membership *m, uint8_t node, uint64_t now_ns) {
+    hf__member_state *s = &m->nodes[node];
+
+    if (!has_rule(m) || s->standing == HF__NODE_DOWN) return;
+    s->jumped = true;
+    go_out(m, node, HF__OUT_CLOCK, now_ns + hf__membership_bar_ms(m, node) * NS_PER_MS);
+}
+
+bool hf__membership_coming(const hf__membership *m, uint8_t node) {
+    const hf__member_state *s = &m->nodes[node];
+
+    return s->coming || s->standing == HF__NODE_UNKNOWN || s->standing == HF__NODE_BLANK;
+}
+
+/* ---------------------------------------------------------------- errands */
+
+/* What is known of the others, for the judgement of a node without a marker. */
+typedef struct hf__census {
+    uint8_t blank;
+    uint8_t marked;
+    uint8_t open;       /* that may turn out to be either in a moment */
+    uint64_t linked_ns; /* when the last of the blank ones was connected to */
+    bool fresh;         /* all of their readings were asked for after that */
+} hf__census;
+
+static hf__census count_nodes(const hf__membership *m) {
+    hf__census c = {.fresh = true};
+
+    for (uint8_t i = 0; i < m->n; i++) {
+        const hf__member_state *s = &m->nodes[i];
+
+        c.open = (uint8_t)(c.open + (s->coming || s->standing == HF__NODE_UNKNOWN));
+        c.marked =
+            (uint8_t)(c.marked + (s->standing == HF__NODE_OUT || s->standing == HF__NODE_VOTES));
+        if (s->standing != HF__NODE_BLANK) continue;
+        c.blank++;
+        if (s->linked_ns > c.linked_ns) c.linked_ns = s->linked_ns;
+    }
+    for (uint8_t i = 0; i < m->n; i++)
+        if (m->nodes[i].standing == HF__NODE_BLANK && m->nodes[i].asked_ns < c.linked_ns)
+            c.fresh = false;
+    return c;
+}
+
+static hf__errand read_if_due(const hf__member_state *s, uint64_t pace_ns, uint64_t now_ns) {
+    return now_ns >= s->asked_ns + pace_ns ? HF__ERRAND_READ : HF__ERRAND_NONE;
+}
+
+static hf__errand for_blank(const hf__membership *m, const hf__member_state *s, uint64_t now_ns) {
+    hf__census c;
+    uint64_t grace_ns = s->blank_ns + HF__STANDING_GRACE_NS;
+
+    if (!has_rule(m)) return HF__ERRAND_FOUND;
+    c = count_nodes(m);
+    if (c.marked > 0) {
+        if (s->asked_ns >= grace_ns) return HF__ERRAND_BAR;
+        return read_if_due(s, now_ns < grace_ns ? GRACE_PACE_NS : 0, now_ns);
+    }
+    if (c.blank < hf__majority(m->n) || c.open > 0) return read_if_due(s, IDLE_PACE_NS, now_ns);
+    if (s->asked_ns < c.linked_ns) return HF__ERRAND_READ;
+    return c.fresh ? HF__ERRAND_FOUND : HF__ERRAND_NONE;
+}
+
+static hf__errand choose(const hf__membership *m, const hf__member_state *s, uint64_t now_ns) {
+    switch ((hf__standing)s->standing) {
+    case HF__NODE_DOWN: return HF__ERRAND_NONE;
+    case HF__NODE_UNKNOWN:
+        if (s->asked_ns < s->linked_ns || s->marker.max_ttl_ms >= m->max_ttl_ms ||
+            !is_of_this_run(s))
+            return HF__ERRAND_READ;
+        return HF__ERRAND_RAISE;
+    case HF__NODE_BLANK: return for_blank(m, s, now_ns);
+    case HF__NODE_OUT:
+        if (s->jumped || !is_of_this_run(s)) return HF__ERRAND_BAR;
+        return now_ns >= s->until_ns ? HF__ERRAND_READ : HF__ERRAND_NONE;
+    case HF__NODE_VOTES: return HF__ERRAND_NONE;
+    }
+    return HF__ERRAND_NONE;
+}
+
+hf__errand hf__membership_errand(hf__membership *m, uint8_t node, uint64_t now_ns) {
+    hf__member_state *s = &m->nodes[node];
+
+    if (s->errand != HF__ERRAND_NONE || now_ns < s->again_ns) return HF__ERRAND_NONE;
+    s->errand = (uint8_t)choose(m, s, now_ns);
+    return (hf__errand)s->errand;
+}
+
+uint64_t hf__membership_wake(const hf__membership *m, uint64_t now_ns) {
+    uint64_t at_ns = HF_FOREVER;
+
+    for (uint8_t i = 0; i < m->n; i++) {
+        const hf__member_state *s = &m->nodes[i];
+        uint64_t each = HF_FOREVER;
+
+        if (s->standing == HF__NODE_DOWN || s->standing == HF__NODE_VOTES ||
+            s->errand != HF__ERRAND_NONE)
+            continue;
+        if (s->standing == HF__NODE_OUT)
+            each = s->until_ns;
+        else if (s->standing == HF__NODE_BLANK)
+            each = s->asked_ns + GRACE_PACE_NS;
+        if (s->again_ns > now_ns) each = s->again_ns;
+        if (each < at_ns) at_ns = each;
+    }
+    return at_ns;
+}
