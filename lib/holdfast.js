@@ -6,7 +6,7 @@ const { inspect } = require('node:util');
 const binding = require('./binding');
 const { Client, closeTimeout } = require('./client');
 const { duration } = require('./duration');
-const { HoldfastError, LockLostError, LockTimeoutError } = require('./errors');
+const { LockLostError, LockTimeoutError } = require('./errors');
 const { root } = require('./keyspace');
 const { KV } = require('./kv');
 const { startLeader, stopLeaders } = require('./leader');
@@ -184,7 +184,7 @@ class Holdfast extends EventEmitter {
   lock(key, options) {
     // Without `async`, which would cost every lock another promise.
     try {
-      return this.#acquire(this.#keyspace.enterLock(key), lockPlan(options, false, this.#client.maxTtl));
+      return this.#acquire(this.#keyspace.enterLock(key), this.#plan(options, false));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -201,7 +201,7 @@ class Holdfast extends EventEmitter {
   async tryLock(key, options) {
     const keys = this.#keyspace.enterLock(key);
     try {
-      return await this.#acquire(keys, lockPlan(options, true, this.#client.maxTtl));
+      return await this.#acquire(keys, this.#plan(options, true));
     } catch (error) {
       if (error instanceof LockTimeoutError) return null;
       throw error;
@@ -222,7 +222,7 @@ class Holdfast extends EventEmitter {
    */
   async withLock(key, options, fn) {
     const [given, run] = optionsAndFunction('withLock', options, fn);
-    const lock = await this.#acquire(this.#keyspace.enterLock(key), lockPlan(given, false, this.#client.maxTtl));
+    const lock = await this.#acquire(this.#keyspace.enterLock(key), this.#plan(given, false));
     let result;
     try {
       result = await run(lock);
@@ -247,8 +247,8 @@ class Holdfast extends EventEmitter {
   }
 
   /**
-   * How the nodes of a quorum stand, in order of the URLs: whether each has a vote. The event 'node'
-   * tells of changes.
+   * How the nodes of a quorum stand, in order of the URLs: whether each has a vote. The event
+   * 'node' tells of changes.
    *
    * @returns {{ node: string, state: 'voting' | 'down' | 'quarantined' | 'unknown',
    *   reason: 'restarted' | 'emptied' | 'clock' | null, until: Date | null }[]} `until`: when a
@@ -459,6 +459,10 @@ class Holdfast extends EventEmitter {
   /** Closes it, for `await using`. A namespace goes on until that which it came from is closed. */
   async [Symbol.asyncDispose]() {
     if (this.#keyspace.isRoot) await this.close();
+  }
+
+  #plan(options, single) {
+    return lockPlan(options, single, this.#client.maxTtl);
   }
 
   #acquire(key, plan) {

@@ -13,10 +13,11 @@ const { ConflictError, LockLostError, LockTimeoutError, StaleFenceError } = erro
 /**
  * @param {string} name of the store
  * @param {() => string} url of a store that is empty, or in which `prefix` is not used
+ * @param {{ entries?: boolean, permits?: boolean }} [has] what not every store has
  */
-function conformance(name, url) {
+function conformance(name, url, { entries = true, permits = true } = {}) {
   describe(`${name}: conformance`, () => {
-    const scope = { hf: null, serial: 0, key: null, url };
+    const scope = { hf: null, serial: 0, key: null, url, entries, permits };
     before(async () => { scope.hf = await open(url()); });
     after(() => scope.hf.close({ timeout: 0 }));
     beforeEach(() => { scope.key = `key-${++scope.serial}`; });
@@ -25,10 +26,13 @@ function conformance(name, url) {
     describe('waiting', () => waitingTests(scope));
     describe('losing', () => losingTests(scope));
     describe('withLock', () => withLockTests(scope));
-    describe('once', () => onceTests(scope));
-    describe('once and its limits', () => onceLimitTests(scope));
-    describe('kv', () => kvTests(scope));
-    describe('kv with conditions', () => kvConditionTests(scope));
+    if (entries) {
+      describe('once', () => onceTests(scope));
+      describe('once and its limits', () => onceLimitTests(scope));
+      describe('kv', () => kvTests(scope));
+      describe('kv with conditions', () => kvConditionTests(scope));
+      describe('close, with runs', () => closeRunTests(url));
+    }
     describe('close', () => closeTests(url));
     modesConformance(scope);
   });
@@ -716,6 +720,14 @@ function closeTests(url) {
     assert.strictEqual(lock.held, false);
   });
 
+  it('disposes of itself', async () => {
+    const hf = await open(url());
+    await hf[Symbol.asyncDispose]();
+    await assert.rejects(hf.ping(), { code: 'HF_ECLOSED' });
+  });
+}
+
+function closeRunTests(url) {
   it('lets a run finish', async () => {
     const hf = await open(url());
     const gate = deferred();
@@ -729,12 +741,6 @@ function closeTests(url) {
     gate.resolve('done');
     assert.strictEqual(await run, 'done');
     await closed;
-  });
-
-  it('disposes of itself', async () => {
-    const hf = await open(url());
-    await hf[Symbol.asyncDispose]();
-    await assert.rejects(hf.ping(), { code: 'HF_ECLOSED' });
   });
 }
 

@@ -4,7 +4,7 @@ const path = require('node:path');
 const { conformance } = require('./conformance');
 const { useFolder } = require('./helpers');
 const {
-  startCluster, startSentinels, startServer, stopAll, useDeployment,
+  startCluster, startQuorum, startSentinels, startServer, stopAll, useDeployment,
 } = require('./redis-servers');
 
 conformance('memory', () => 'memory:');
@@ -31,6 +31,19 @@ for (const [name, start] of Object.entries(deployments)) {
   describe(`with ${name}${sanitized.has(name) ? '' : ' [slow]'}`, () => {
     const { url } = useDeployment(start);
     conformance(name, url);
+  });
+}
+
+const quorums = {
+  'a quorum of 3': () => startQuorum({ kind: 'redis', nodes: 3 }),
+  'a quorum of 5 [slow]': () => startQuorum({ kind: 'valkey', nodes: 5 }),
+};
+
+for (const [name, start] of Object.entries(quorums)) {
+  describe(`with ${name}`, () => {
+    const { url } = useDeployment(start);
+    const fenced = () => url({ fencing: true, maxTtl: 86_400_000 });
+    conformance(name, fenced, { entries: false, permits: false });
   });
 }
 

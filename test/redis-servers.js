@@ -21,8 +21,8 @@ function query(params) {
 }
 
 /** One Redis or Valkey, by TCP. */
-async function startServer({ kind, config = {}, login } = {}) {
-  const server = new ServerProcess({ kind, config: { ...DURABLE, ...config }, login });
+async function startServer({ kind, config = {}, login, clock } = {}) {
+  const server = new ServerProcess({ kind, config: { ...DURABLE, ...config }, login, clock });
   await server.start();
   return Object.assign(server, {
     url: (params) => `redis://${server.address}${query(params)}`,
@@ -288,6 +288,27 @@ function startCluster({ kind, config } = {}) {
   return new ClusterDeployment(kind).start(config);
 }
 
+/** Servers that know nothing of each other: the nodes of a quorum. */
+class QuorumDeployment {
+  constructor(servers) {
+    this.servers = servers;
+  }
+
+  /** Parameters of the quorum, or of all its nodes. */
+  url(params) {
+    return `quorum:${query(params)} ${this.servers.map((server) => server.url()).join(' ')}`;
+  }
+
+  stop() {
+    return Promise.all(this.servers.map((server) => server.stop()));
+  }
+}
+
+async function startQuorum({ nodes = 3, ...options } = {}) {
+  const servers = Array.from({ length: nodes }, () => startServer(options));
+  return new QuorumDeployment(await Promise.all(servers));
+}
+
 let serial = 0;
 
 /**
@@ -308,6 +329,6 @@ function useDeployment(start) {
 }
 
 module.exports = {
-  DURABLE, ServerProcess, startCluster, startSentinels, startServer, startTlsServer, stopAll,
-  useDeployment,
+  DURABLE, ServerProcess, startCluster, startQuorum, startSentinels, startServer, startTlsServer,
+  stopAll, useDeployment,
 };

@@ -67,7 +67,22 @@ static const char *wanted(const hf_op *op) {
     }
 }
 
+/* What the op itself is wrong about all nodes say alike: it is no matter of votes. */
+static const hf_vote *common(const hf__quorum *q, const hf_op *op) {
+    for (size_t i = 0; i < op->n_votes; i++) {
+        hf_code code = op->votes[i].error.code;
+        unsigned same = 0;
+
+        if (op->votes[i].kind != HF_VOTE_DOWN || code != HF_EINVAL) continue;
+        for (size_t j = 0; j < op->n_votes; j++)
+            same += op->votes[j].error.code == code;
+        if (same >= hf__majority(q->n)) return &op->votes[i];
+    }
+    return NULL;
+}
+
 void hf__quorum_fail(const hf__quorum *q, hf_op *op, bool late) {
+    const hf_vote *same = common(q, op);
     const hf_vote *down = first_of(op, HF_VOTE_DOWN);
     const hf_vote *out = first_of(op, HF_VOTE_QUARANTINED);
     const hf_vote *why = down != NULL ? down : out;
@@ -79,6 +94,10 @@ void hf__quorum_fail(const hf__quorum *q, hf_op *op, bool late) {
     /* Of a take the nodes are told; a renewal or release may have happened at some. */
     uint32_t doubt = op->verb == HF_KEEP || op->verb == HF_DROP ? HF_OUTCOME_UNKNOWN : 0;
 
+    if (same != NULL) {
+        op->error = same->error;
+        return;
+    }
     if (late)
         hf__error_set(&op->error, HF_EQUORUM, HF_RETRYABLE,
                       "a majority of the %u nodes granted \"%.*s\" only when its time to live was "

@@ -98,29 +98,28 @@ static hf_slice bound_of(const listing *l) {
 
 /* One holder of the key at one node: how many nodes say the same, and the rest of it from them. */
 static uint8_t gather(const listing *l, hf_slice key, const hf_token *token, hf_holder *holder) {
-    uint64_t left[HF__QUORUM_MAX];
+    hf__tally left = {0};
+    hf__tally fences = {0};
     uint8_t majority = hf__majority(l->quorum->n);
-    uint8_t n = 0;
 
     for (uint8_t i = 0; i < l->quorum->n; i++) {
         const page *p = &l->pages[i];
 
         for (size_t r = p->at; r < p->op.n_rows && hf__slice_equal(p->op.rows[r].key, key); r++) {
             const hf_holder *each = &p->op.rows[r].holder;
-            uint8_t at;
 
             if (memcmp(&each->token, token, sizeof *token) != 0) continue;
-            if (n == 0 || (holder->who[0] == '\0' && each->who[0] != '\0')) *holder = *each;
-            if (each->fence > holder->fence) holder->fence = each->fence;
-            for (at = n++; at > 0 && left[at - 1] < each->left_ms; at--)
-                left[at] = left[at - 1];
-            left[at] = each->left_ms;
+            if (left.n == 0 || (holder->who[0] == '\0' && each->who[0] != '\0')) *holder = *each;
+            hf__tally_add(&left, each->left_ms);
+            hf__tally_add(&fences, each->fence);
             break;
         }
     }
-    if (n >= majority) holder->left_ms = left[majority - 1];
-    if (!l->quorum->fencing) holder->fence = 0;
-    return n;
+    if (left.n == 0) return 0;
+    holder->left_ms = hf__tally_reach(&left, majority);
+    /* A node that was not counted may have proposed a greater one. */
+    holder->fence = l->quorum->fencing ? hf__tally_reach(&fences, majority) : 0;
+    return left.n;
 }
 
 /* Whether an earlier page has shown that holder already. */

@@ -227,41 +227,50 @@ static void tell_votes(const hf__poll *poll, hf_op *op) {
     }
 }
 
+/* Whether both are against it, for the same holder. */
+static bool names_the_same(const hf__poll *poll, uint8_t i, uint8_t j) {
+    return poll->round.votes[j] == HF__VOTE_AGAINST &&
+           memcmp(&poll->papers[i].holder.token, &poll->papers[j].holder.token, sizeof(hf_token)) ==
+               0;
+}
+
+/* How many of those that are against it a majority needs. */
+static uint8_t needed(uint8_t majority, uint8_t votes_for, uint8_t against) {
+    uint8_t more = (uint8_t)(majority - votes_for);
+    return more < against ? more : against;
+}
+
 /* When as many of the nodes that are against it as are needed may have changed their mind; and one
  * who is in the way, of those the one whom most nodes name. */
 static void tell_refusal(hf__poll *poll, hf_op *op) {
     const hf__round *round = &poll->round;
-    uint64_t left[HF__QUORUM_MAX];
-    uint8_t n = 0;
-    uint8_t most = 0;
+    uint8_t majority = hf__majority(round->n);
     uint8_t votes_for = hf__round_count(round, HF__VOTE_FOR);
-    uint8_t needed = (uint8_t)(hf__majority(round->n) - votes_for);
+    hf__tally left = {0};
+    uint8_t most = 0;
 
     for (uint8_t i = 0; i < round->n; i++) {
-        const hf__paper *paper = &poll->papers[i];
-        uint8_t same = 0;
-        uint8_t at;
+        hf__tally fences = {0};
 
         if (round->votes[i] != HF__VOTE_AGAINST) continue;
-        for (at = n++; at > 0 && left[at - 1] > paper->left_ms; at--)
-            left[at] = left[at - 1];
-        left[at] = paper->left_ms;
+        hf__tally_add(&left, poll->papers[i].left_ms);
         for (uint8_t j = 0; j < round->n; j++)
-            same = (uint8_t)(same + (round->votes[j] == HF__VOTE_AGAINST &&
-                                     memcmp(&poll->papers[j].holder.token, &paper->holder.token,
-                                            sizeof(hf_token)) == 0));
-        if (same <= most) continue;
-        most = same;
-        if (op->holder != NULL) *op->holder = paper->holder;
+            if (names_the_same(poll, i, j)) hf__tally_add(&fences, poll->papers[j].holder.fence);
+        if (fences.n <= most) continue;
+        most = fences.n;
+        if (op->holder == NULL) continue;
+        *op->holder = poll->papers[i].holder;
+        op->holder->fence = poll->quorum->fencing ? hf__tally_reach(&fences, majority) : 0;
     }
     op->refused = HF_REFUSED_HELD;
-    op->left_ms = left[needed <= n ? needed - 1 : n - 1];
+    /* So many of them must go before there is a majority: all but those that last longest. */
+    op->left_ms =
+        hf__tally_reach(&left, (uint8_t)(left.n + 1 - needed(majority, votes_for, left.n)));
     /* Nobody has a majority: those who try must not go on doing so in step. */
-    if (most < hf__majority(round->n)) {
+    if (most < majority) {
         uint64_t pause_ms = hf__quorum_watch_split(poll->quorum, op);
         if (pause_ms < op->left_ms) op->left_ms = pause_ms;
     }
-    if (op->holder != NULL && !poll->quorum->fencing) op->holder->fence = 0;
 }
 
 /* What a take that was not won may have got. Those that refused it have nothing. */
@@ -359,7 +368,10 @@ static hf__ballot count(hf__paper *paper) {
     bool is_take = op->verb == HF_TAKE;
 
     paper->error = op->error;
-    if (op->error.code != HF_OK) return HF__VOTE_NONE;
+    if (op->error.code != HF_OK) {
+        if ((op->error.flags & HF_OUTCOME_UNKNOWN) == 0) paper->asked = false;
+        return HF__VOTE_NONE;
+    }
     paper->awaited = op->awaited;
     paper->left_ms = op->left_ms;
     if (paper->vote.is_void) {

@@ -125,6 +125,18 @@ void hf__quorum_why(const hf__quorum *q, uint8_t node, hf_vote *vote);
  * late. */
 void hf__quorum_fail(const hf__quorum *q, hf_op *op, bool late);
 
+/* ---- quorum-tally.c: what a majority of the nodes says, where each says a number */
+
+/* Numbers in falling order. */
+typedef struct hf__tally {
+    uint8_t n;
+    uint64_t values[HF__QUORUM_MAX];
+} hf__tally;
+
+void hf__tally_add(hf__tally *tally, uint64_t value);
+/* The greatest that so many reach or exceed; the least of all where there are fewer. */
+uint64_t hf__tally_reach(const hf__tally *tally, uint8_t count);
+
 /* ---- quorum-watch.c */
 
 void hf__quorum_watch(hf_store *store, hf__watch *watch);

@@ -375,14 +375,14 @@ void conformance_watch_leases(world *w) {
     }
 
     /* One of several has gone; a mark has gone. */
-    CHECK(ASK(&other, .verb = HF_TAKE, .keys = "k", .token = 4, .limit = 2)->applied);
-    CHECK(ASK(&other, .verb = HF_TAKE, .keys = "k", .token = 5, .limit = 2)->applied);
-    CHECK(!ASK(&r, .verb = HF_TAKE, .keys = "k", .token = 2, .limit = 2)->applied);
+    CHECK(ASK(&other, .verb = HF_TAKE, .keys = "k", .token = 4, .limit = HF_SHARED)->applied);
+    CHECK(ASK(&other, .verb = HF_TAKE, .keys = "k", .token = 5, .limit = HF_SHARED)->applied);
+    CHECK(!ASK(&r, .verb = HF_TAKE, .keys = "k", .token = 2, .limit = 1)->applied);
     before = seen.fired;
     CHECK(drop(&other, "k", 4));
     RIG_UNTIL(&r, seen.fired > before);
     CHECK(!ASK(&other, .verb = HF_TAKE, .keys = "k", .token = 6, .flags = HF_OP_INTENT)->applied);
-    CHECK(!ASK(&r, .verb = HF_TAKE, .keys = "k", .token = 2, .limit = 2)->applied);
+    CHECK(!ASK(&r, .verb = HF_TAKE, .keys = "k", .token = 2, .limit = 1)->applied);
     before = seen.fired;
     CHECK(!drop(&other, "k", 6));
     RIG_UNTIL(&r, seen.fired > before);

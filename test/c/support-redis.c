@@ -29,7 +29,8 @@ typedef struct node {
 
 static struct {
     node nodes[NODES_MAX];
-    size_t n_nodes; /* of a cluster; 0: it is none, and there is one */
+    size_t n_nodes; /* of a cluster or a quorum; 0: it is none, and there is one */
+    bool is_cluster;
     pid_t replica;
     node sentinel; /* its pid is 0 unless it is asked through one */
     char folder[64];
@@ -184,7 +185,7 @@ static void become_server(size_t number, int port_number, const char *master) {
                                    "--cluster-port",    bus};
     for (size_t i = 0; i < sizeof usual / sizeof usual[0]; i++)
         add_word(words, &n, usual[i]);
-    for (size_t i = 0; server.n_nodes > 0 && i < sizeof cluster / sizeof cluster[0]; i++)
+    for (size_t i = 0; server.is_cluster && i < sizeof cluster / sizeof cluster[0]; i++)
         add_word(words, &n, cluster[i]);
     if (master != NULL) add_word(words, &n, "--replicaof");
     if (master != NULL) add_word(words, &n, master);
@@ -300,9 +301,17 @@ static void form_cluster(void) {
 void redis_as_cluster(size_t nodes) {
     if (server.n_nodes > 0) return;
     server.n_nodes = nodes;
+    server.is_cluster = true;
     for (size_t i = 0; i < nodes; i++)
         start_anywhere(&server.nodes[i]);
     form_cluster();
+}
+
+void redis_as_quorum(size_t nodes) {
+    if (server.n_nodes > 0) return;
+    server.n_nodes = nodes;
+    for (size_t i = 0; i < nodes; i++)
+        start_anywhere(&server.nodes[i]);
 }
 
 void redis_through_sentinel(void) {
@@ -315,10 +324,19 @@ uint16_t redis_port(void) {
     return server.nodes[0].port;
 }
 
+static void name_quorum(char *url, size_t size) {
+    size_t len = (size_t)snprintf(url, size, "quorum:?fencing=true&maxTtl=86400000");
+
+    for (size_t i = 0; i < server.n_nodes; i++)
+        len +=
+            (size_t)snprintf(url + len, size - len, " redis://127.0.0.1:%d", server.nodes[i].port);
+}
+
 void redis_fresh(char *url, size_t size) {
-    const char *scheme = server.n_nodes > 0 ? "redis+cluster" : "redis";
+    const char *scheme = server.is_cluster ? "redis+cluster" : "redis";
 
     snprintf(url, size, "%s://127.0.0.1:%d", scheme, redis_port());
+    if (server.n_nodes > 0 && !server.is_cluster) name_quorum(url, size);
     if (server.sentinel.pid != 0)
         snprintf(url, size, "redis+sentinel://127.0.0.1:%d/master", server.sentinel.port);
     for (size_t i = 0; i < count_nodes(); i++)

@@ -21,6 +21,8 @@ void redis_fresh(char *url, size_t size);
 /* The server is a Cluster of so many nodes, 1 to 3. Before all else. The clock of more than one
  * must not be set: each would take the others for dead. */
 void redis_as_cluster(size_t nodes);
+/* So many servers, 1 to 3, that know nothing of each other: a quorum. Before all else. */
+void redis_as_quorum(size_t nodes);
 /* Ends it with SIGKILL and starts another on the same port: with its data, or without. */
 void redis_restart(bool with_data);
 /* Stops it where it stands (SIGSTOP), or lets it go on. */
