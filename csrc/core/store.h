@@ -9,8 +9,9 @@
  *
  * Verbs. `take keep drop get put del add list sweep` are given a chain of ops (linked by `next`,
  * ended by NULL) of that one verb, the keys of each distinct, in the order in which they must
- * take effect; ops of consecutive calls keep their order too. The instance then owns the chain
- * and ends each op exactly once, through hf__op_finish, never inside the call. Ops may come
+ * take effect; ops of consecutive calls keep their order too, but that what is asked for a token
+ * is given after its take has ended. The instance then owns the chain and ends each op exactly
+ * once, through hf__op_finish, never inside the call. Ops may come
  * before `open` has finished: they wait for it; if it fails they end with its error. How the ops
  * are batched is the store's affair; each has its own result. A failure of one op changes nothing
  * for that op and does not disturb the others.

@@ -248,12 +248,15 @@ static void tell_refusal(hf__poll *poll, hf_op *op) {
     uint8_t votes_for = hf__round_count(round, HF__VOTE_FOR);
     hf__tally left = {0};
     uint8_t most = 0;
+    bool is_split = true;
 
     for (uint8_t i = 0; i < round->n; i++) {
         hf__tally fences = {0};
 
         if (round->votes[i] != HF__VOTE_AGAINST) continue;
         hf__tally_add(&left, poll->papers[i].left_ms);
+        /* Of many who share it, or wait, each node names one. */
+        if (poll->papers[i].holder.limit != 1) is_split = false;
         for (uint8_t j = 0; j < round->n; j++)
             if (names_the_same(poll, i, j)) hf__tally_add(&fences, poll->papers[j].holder.fence);
         if (fences.n <= most) continue;
@@ -267,20 +270,30 @@ static void tell_refusal(hf__poll *poll, hf_op *op) {
     op->left_ms =
         hf__tally_reach(&left, (uint8_t)(left.n + 1 - needed(majority, votes_for, left.n)));
     /* Nobody has a majority: those who try must not go on doing so in step. */
-    if (most < majority) {
+    if (is_split && most < majority) {
         uint64_t pause_ms = hf__quorum_watch_split(poll->quorum, op);
         if (pause_ms < op->left_ms) op->left_ms = pause_ms;
     }
 }
 
-/* What a take that was not won may have got. Those that refused it have nothing. */
-static void take_back(hf__poll *poll) {
-    for (uint8_t i = 0; i < poll->round.n; i++) {
-        const hf__paper *paper = &poll->papers[i];
+static void owe(const hf__paper *paper, bool again) {
+    const hf__poll *poll = paper->poll;
 
-        if (!paper->asked || poll->round.votes[i] == HF__VOTE_AGAINST) continue;
-        hf__quorum_owe(poll->quorum, i, poll->keys, poll->n_keys, &poll->token, poll->ttl_ms,
-                       false);
+    hf__quorum_owe(poll->quorum, paper->node, poll->keys, poll->n_keys, &poll->token, poll->ttl_ms,
+                   again);
+}
+
+/* What a take that was not won may have got. Those that refused it have nothing. Where it is
+ * refused by a majority, those that have not answered will most likely refuse it too: they are not
+ * told before they have, so that the marks that a refusal leaves stay. */
+static void take_back(const hf__poll *poll, hf__verdict verdict) {
+    for (uint8_t i = 0; i < poll->round.n; i++) {
+        hf__ballot vote = (hf__ballot)poll->round.votes[i];
+
+        if (!poll->papers[i].asked || vote == HF__VOTE_AGAINST ||
+            (vote == HF__VOTE_OPEN && verdict == HF__ROUND_REFUSED))
+            continue;
+        owe(&poll->papers[i], false);
     }
 }
 
@@ -290,9 +303,7 @@ static void tell_owner(hf__poll *poll, hf_op *op, hf__verdict verdict) {
     if (op->verb != HF_DROP) return;
     /* A renewal that was on its way elsewhere may put it back on a node that had missed it. */
     for (uint8_t i = 0; op->applied && i < poll->round.n; i++)
-        if (poll->round.votes[i] == HF__VOTE_AGAINST)
-            hf__quorum_owe(poll->quorum, i, poll->keys, poll->n_keys, &poll->token, poll->ttl_ms,
-                           true);
+        if (poll->round.votes[i] == HF__VOTE_AGAINST) owe(&poll->papers[i], true);
 }
 
 /* Fills the op in. A take has its majority with its fence, or has got nothing. */
@@ -315,7 +326,8 @@ static void tell(hf__poll *poll, hf_op *op, hf__verdict verdict) {
     } else {
         op->applied = true;
     }
-    if (is_take && !op->applied) take_back(poll);
+    /* What is wrong about the op itself was granted nowhere. */
+    if (is_take && !op->applied && op->error.code != HF_EINVAL) take_back(poll, verdict);
 }
 
 /* In a callback only; the poll may be gone afterwards. */
@@ -349,7 +361,7 @@ static void repair(hf__poll *poll) {
 
 static void write_fences(hf__poll *poll) {
     for (uint8_t i = 0; i < poll->round.n; i++)
-        if (poll->round.votes[i] == HF__VOTE_FOR && poll->papers[i].phase == ANSWERED)
+        if (hf__round_must_write(&poll->round, i) && poll->papers[i].phase == ANSWERED)
             write_fence(&poll->papers[i]);
 }
 
@@ -403,11 +415,14 @@ static void on_vote(hf__paper *paper) {
     }
     verdict = hf__round_vote(&poll->round, paper->node, vote, fence, hf__quorum_now(poll->quorum));
     if (poll->op == NULL) {
+        if (poll->verb == HF_TAKE && verdict == HF__ROUND_REFUSED && vote != HF__VOTE_AGAINST &&
+            paper->asked)
+            owe(paper, false);
         free_if_over(poll);
         return;
     }
     /* One that comes while the others write does so too. */
-    if (verdict == HF__ROUND_OPEN && poll->round.writing && vote == HF__VOTE_FOR)
+    if (verdict == HF__ROUND_OPEN && hf__round_must_write(&poll->round, paper->node))
         write_fence(paper);
     act(poll, verdict);
 }
@@ -440,8 +455,7 @@ static void on_paper(hf_op *op) {
     hf__quorum_answered(q, paper->node, op->error.code != HF_OK ? &op->error : NULL);
     /* The poll stays while what it says is worked off. */
     poll->n_open++;
-    if (phase == ASKED && poll->verb == HF_DROP && op->error.code != HF_OK)
-        hf__quorum_owe(q, paper->node, poll->keys, poll->n_keys, &poll->token, poll->ttl_ms, false);
+    if (phase == ASKED && poll->verb == HF_DROP && op->error.code != HF_OK) owe(paper, false);
     if (phase == REPAIRING) paper->phase = ANSWERED;
     poll->n_open--;
     if (phase == ASKED)
@@ -472,8 +486,7 @@ static void on_timeout(hf__timer *timer) {
         hf__paper *paper = &poll->papers[i];
         hf__quorum_node *node = &q->nodes[i];
         bool votes = poll->round.votes[i] == HF__VOTE_OPEN;
-        bool writes = poll->round.writing && poll->round.votes[i] == HF__VOTE_FOR &&
-                      poll->round.writings[i] == HF__VOTE_OPEN;
+        bool writes = hf__round_must_write(&poll->round, i);
 
         if (!votes && !writes) continue;
         if (node->heard_ns <= poll->sent_ns) node->silent = true;
@@ -512,8 +525,7 @@ static hf__verdict count_out(hf__poll *poll, bool *asks) {
 
         asks[i] = is_for_all(poll) ? !is_down : hf__quorum_can_ask(q, i);
         if (asks[i]) continue;
-        if (poll->verb == HF_DROP)
-            hf__quorum_owe(q, i, poll->keys, poll->n_keys, &poll->token, poll->ttl_ms, false);
+        if (poll->verb == HF_DROP) owe(&poll->papers[i], false);
         if (verdict < HF__ROUND_WON)
             verdict = hf__round_vote(&poll->round, i, HF__VOTE_NONE, 0, now);
         else

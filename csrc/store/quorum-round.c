@@ -54,6 +54,22 @@ static hf__verdict judge_writing(hf__round *round, uint64_t now_ns) {
                                                       : conclude(round, HF__ROUND_FAILED);
 }
 
+/* Who proposed the fence, or a greater one, has written it with the grant. */
+static void note_proposal(hf__round *round, uint8_t node) {
+    if (round->votes[node] == HF__VOTE_FOR && round->proposals[node] >= round->fence)
+        round->writings[node] = HF__VOTE_FOR;
+}
+
+static hf__verdict begin_writing(hf__round *round, uint64_t now_ns) {
+    hf__verdict verdict;
+
+    round->writing = true;
+    for (uint8_t i = 0; i < round->n; i++)
+        note_proposal(round, i);
+    verdict = judge_writing(round, now_ns);
+    return verdict == HF__ROUND_OPEN ? HF__ROUND_WRITES : verdict;
+}
+
 static hf__verdict judge_votes(hf__round *round, uint64_t now_ns) {
     uint8_t majority = hf__majority(round->n);
     uint8_t votes_for = hf__round_count(round, HF__VOTE_FOR);
@@ -61,8 +77,7 @@ static hf__verdict judge_votes(hf__round *round, uint64_t now_ns) {
 
     if (votes_for >= majority) {
         if (!round->fencing || (round->rules & HF__RULE_WRITE_BACK) == 0) return win(round, now_ns);
-        round->writing = true;
-        return HF__ROUND_WRITES;
+        return begin_writing(round, now_ns);
     }
     if (against > round->n - majority) return conclude(round, HF__ROUND_REFUSED);
     if (votes_for + hf__round_count(round, HF__VOTE_OPEN) < majority)
@@ -74,16 +89,20 @@ hf__verdict hf__round_vote(hf__round *round, uint8_t node, hf__ballot vote, uint
                            uint64_t now_ns) {
     assert(node < round->n && round->votes[node] == HF__VOTE_OPEN && vote != HF__VOTE_OPEN);
     round->votes[node] = (uint8_t)vote;
+    round->proposals[node] = fence;
     if (hf__round_over(round)) return (hf__verdict)round->verdict;
-    if (round->writing) return judge_writing(round, now_ns);
+    if (round->writing) {
+        note_proposal(round, node);
+        return judge_writing(round, now_ns);
+    }
     /* Only what is counted is compared: the votes of the first majority. */
     if (vote == HF__VOTE_FOR && fence > round->fence) round->fence = fence;
     return judge_votes(round, now_ns);
 }
 
 hf__verdict hf__round_written(hf__round *round, uint8_t node, hf__ballot written, uint64_t now_ns) {
-    assert(node < round->n && round->votes[node] == HF__VOTE_FOR && round->writing);
-    assert(round->writings[node] == HF__VOTE_OPEN && written != HF__VOTE_OPEN);
+    assert(node < round->n && hf__round_must_write(round, node));
+    assert(written == HF__VOTE_FOR || written == HF__VOTE_NONE);
     round->writings[node] = (uint8_t)written;
     if (hf__round_over(round)) return (hf__verdict)round->verdict;
     return judge_writing(round, now_ns);

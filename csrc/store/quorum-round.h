@@ -26,7 +26,8 @@ typedef enum hf__ballot {
 
 typedef enum hf__verdict {
     HF__ROUND_OPEN = 0,
-    HF__ROUND_WRITES,  /* given once: `fence` is to be written to every node that votes for it */
+    HF__ROUND_WRITES,  /* given once: `fence` is to be written where hf__round_must_write says so,
+                          also after later votes */
     HF__ROUND_WON,     /* a majority, in time */
     HF__ROUND_REFUSED, /* enough nodes are against it, so that no majority is left */
     HF__ROUND_FAILED,  /* too few nodes have a vote */
@@ -39,17 +40,19 @@ typedef enum hf__verdict {
 #define HF__RULE_QUARANTINE 4u /* of quorum-standing.h */
 #define HF__RULES_ALL 7u
 
-/* A plain value: it may be copied. */
+/* A plain value: it may be copied. `writings` are of the fence: a node whose own vote proposed it,
+ * or a greater one, has it in writing already. */
 typedef struct hf__round {
     uint8_t n;
     uint8_t rules;
     bool fencing;
     bool writing;
-    uint8_t verdict;                  /* hf__verdict; from HF__ROUND_WON on it is final */
-    uint8_t votes[HF__QUORUM_MAX];    /* hf__ballot */
-    uint8_t writings[HF__QUORUM_MAX]; /* hf__ballot, of the fence */
-    uint64_t bound_ns;                /* until when what it wins would be held */
-    uint64_t fence;                   /* the greatest of the counted votes */
+    uint8_t verdict;                    /* hf__verdict; from HF__ROUND_WON on it is final */
+    uint8_t votes[HF__QUORUM_MAX];      /* hf__ballot */
+    uint8_t writings[HF__QUORUM_MAX];   /* hf__ballot, of the fence */
+    uint64_t proposals[HF__QUORUM_MAX]; /* the fences of those that are for it */
+    uint64_t bound_ns;                  /* until when what it wins would be held */
+    uint64_t fence;                     /* the greatest of the counted votes */
 } hf__round;
 
 /* How many of `n` nodes are a majority. */
@@ -65,8 +68,14 @@ void hf__round_begin(hf__round *round, uint8_t n, bool fencing, uint64_t bound_n
 hf__verdict hf__round_vote(hf__round *round, uint8_t node, hf__ballot vote, uint64_t fence,
                            uint64_t now_ns);
 
-/* Whether the node has the fence in writing (HF__VOTE_FOR) or not, once, after HF__ROUND_WRITES
- * and its vote. */
+/* Whether the node has granted the take, and does not have the fence in writing yet. */
+static inline bool hf__round_must_write(const hf__round *round, uint8_t node) {
+    return round->writing && round->votes[node] == HF__VOTE_FOR &&
+           round->writings[node] == HF__VOTE_OPEN;
+}
+
+/* Whether the node has the fence in writing (HF__VOTE_FOR) or not (HF__VOTE_NONE): once, where
+ * hf__round_must_write said so. */
 hf__verdict hf__round_written(hf__round *round, uint8_t node, hf__ballot written, uint64_t now_ns);
 
 /* How many votes of that kind there are. */

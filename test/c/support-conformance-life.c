@@ -228,15 +228,18 @@ void conformance_long_chains(world *w) {
         asks[N + i] = (ask){.verb = HF_KEEP, .keys = keys[i], .token = 1 + i};
         asks[2 * N + i] = (ask){.verb = HF_DROP, .keys = keys[i], .token = 1 + i};
     }
-    /* Three chains one after the other, without waiting: each finds what the one before has
-     * done. */
+    /* What is asked for a token comes after its take. Two chains one after the other, without
+     * waiting: the second finds what the first has done. */
     rig_submit(&r, slots, asks, N);
+    for (int i = 0; i < N; i++)
+        RIG_UNTIL(&r, slots[i].ended > 0);
     rig_submit(&r, slots + N, asks + N, N);
     rig_submit(&r, slots + 2 * N, asks + 2 * N, N);
     for (int i = 0; i < 3 * N; i++) {
         RIG_UNTIL(&r, slots[i].ended > 0);
         CHECK_INT(slots[i].ended, 1);
         CHECK(slots[i].op.applied);
+        slot_reset(&slots[i]);
     }
     CHECK(take(&r, "k0", 9999)->applied);
     rig_close(&r);
@@ -272,6 +275,7 @@ void conformance_cancel(world *w) {
         CHECK_INT(slots[i].ended, 1);
         CHECK(op->applied || (i % 2 == 1 && op->error.code == HF_ECANCELED));
         CHECK(take(&r, keys[i], 100)->applied == !op->applied);
+        slot_reset(&slots[i]);
     }
     rig_close(&r);
 }
