@@ -78,6 +78,24 @@ static hf_code check_url(const hf__quorum *q, const hf__quorum_node *node, hf_er
     return HF_OK;
 }
 
+/* What stands in front of all URLs holds for each that does not say otherwise. */
+static hf_code add_params(const hf__quorum *q, hf__quorum_node *node, hf_error *error) {
+    const hf__url *all = q->base.env.url;
+    hf_slice own;
+
+    for (size_t i = 0; i < all->n_params; i++) {
+        hf_slice name = all->params[i].name;
+
+        if (!hf__store_takes(&hf__redis_store, name) ||
+            hf__url_param_get(&node->url, name.data, &own))
+            continue;
+        if (node->url.n_params == HF_URL_PARAMS_MAX)
+            return refuse(error, node->index, "has too many parameters");
+        node->url.params[node->url.n_params++] = all->params[i];
+    }
+    return HF_OK;
+}
+
 static void on_connected(void *data, const hf__redis_server *server);
 static void on_down(void *data, const hf_error *error);
 
@@ -96,7 +114,8 @@ static hf_code node_new(hf__quorum *q, uint8_t index, hf_slice text, hf_error *e
                              why);
     }
     name_node(node);
-    if (check_url(q, node, error) != HF_OK) return error->code;
+    if (check_url(q, node, error) != HF_OK || add_params(q, node, error) != HF_OK)
+        return error->code;
     env.url = &node->url;
     node->store = hf__store_new(&hf__redis_store, &env, error);
     if (node->store == NULL) return error->code;

@@ -74,13 +74,15 @@ static hf__verdict judge_votes(hf__round *round, uint64_t now_ns) {
     uint8_t majority = hf__majority(round->n);
     uint8_t votes_for = hf__round_count(round, HF__VOTE_FOR);
     uint8_t against = hf__round_count(round, HF__VOTE_AGAINST);
+    uint8_t open = hf__round_count(round, HF__VOTE_OPEN);
 
     if (votes_for >= majority) {
         if (!round->fencing || (round->rules & HF__RULE_WRITE_BACK) == 0) return win(round, now_ns);
         return begin_writing(round, now_ns);
     }
     if (against > round->n - majority) return conclude(round, HF__ROUND_REFUSED);
-    if (votes_for + hf__round_count(round, HF__VOTE_OPEN) < majority)
+    /* Those that are still to come may yet show that others hold it. */
+    if (votes_for + open < majority && against + open <= round->n - majority)
         return conclude(round, HF__ROUND_FAILED);
     return HF__ROUND_OPEN;
 }

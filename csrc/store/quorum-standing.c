@@ -9,7 +9,7 @@
 #define NS_PER_MS UINT64_C(1000000)
 #define DRIFT_PARTS 2000                /* 500 ppm */
 #define GRACE_PACE_NS (50 * NS_PER_MS)  /* between readings of a node that is blank */
-#define IDLE_PACE_NS (1000 * NS_PER_MS) /* where too few nodes are there to decide */
+#define IDLE_PACE_NS (1000 * NS_PER_MS) /* where there is no vote, and nothing to decide */
 #define MISSED_PAUSE_NS (100 * NS_PER_MS)
 
 /* ---------------------------------------------------------------- marker */
@@ -252,7 +252,8 @@ static hf__errand choose(const hf__membership *m, const hf__member_state *s, uin
     case HF__NODE_BLANK: return for_blank(m, s, now_ns);
     case HF__NODE_OUT:
         if (s->jumped || !is_of_this_run(s)) return HF__ERRAND_BAR;
-        return now_ns >= s->until_ns ? HF__ERRAND_READ : HF__ERRAND_NONE;
+        /* Until then its clock is watched: one that jumps would end this for who comes next. */
+        return now_ns >= s->until_ns ? HF__ERRAND_READ : read_if_due(s, IDLE_PACE_NS, now_ns);
     case HF__NODE_VOTES: return HF__ERRAND_NONE;
     }
     return HF__ERRAND_NONE;
@@ -277,7 +278,8 @@ uint64_t hf__membership_wake(const hf__membership *m, uint64_t now_ns) {
             s->errand != HF__ERRAND_NONE)
             continue;
         if (s->standing == HF__NODE_OUT)
-            each = s->until_ns;
+            each =
+                s->until_ns < s->asked_ns + IDLE_PACE_NS ? s->until_ns : s->asked_ns + IDLE_PACE_NS;
         else if (s->standing == HF__NODE_BLANK)
             each = s->asked_ns + GRACE_PACE_NS;
         if (s->again_ns > now_ns) each = s->again_ns;
