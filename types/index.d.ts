@@ -73,11 +73,24 @@ export interface RedisOptions {
   sentinelPassword?: string | undefined;
 }
 
+/** What is for a quorum of Redis nodes only, beside what is for Redis. */
+export interface QuorumOptions {
+  /**
+   * The longest `ttl` that a lock may have, and how long a node that may have forgotten something has
+   * no vote: 50 ms to 24 h. Default `'5m'`.
+   */
+  maxTtl?: Duration | undefined;
+  /** How long one node is waited for: 1 ms to 1 h. Default: 5 % of the `ttl`, at least 10 ms. */
+  nodeTimeout?: Duration | undefined;
+  /** Whether locks have a fence, for up to one round trip more. Default false. */
+  fencing?: boolean | undefined;
+}
+
 /**
  * How often, and for how long, a lock passes among those of this process who wait for it, while
  * another process is known to wait for it too; and what is for one kind of store.
  */
-export interface HoldfastOptions extends RedisOptions {
+export interface HoldfastOptions extends RedisOptions, QuorumOptions {
   /** In a row at most: 0 to 1,000,000. Default 16. */
   handoffs?: number | undefined;
   /** For so long at most: 0, or Infinity. Default `'100ms'`. */
@@ -190,6 +203,32 @@ export interface LockInfo {
   waiting: number;
   /** The first 1,000 of them, in order. */
   waiters: WaiterInfo[];
+  /** How the nodes of a quorum stand; of `inspect()`, and only where the store is one. */
+  nodes?: NodeInfo[];
+}
+
+/** How a node of a quorum stands. */
+export interface NodeInfo {
+  /** `'10.0.0.1:6379'` */
+  node: string;
+  /** `'unknown'`: it is being asked. */
+  state: 'voting' | 'down' | 'quarantined' | 'unknown';
+  /**
+   * Why it is quarantined: it was started again, it was emptied (or is new), its clock has jumped;
+   * null where another process has found that out.
+   */
+  reason: 'restarted' | 'emptied' | 'clock' | null;
+  /** When its quarantine ends. */
+  until: Date | null;
+}
+
+/** What one node of a quorum said. */
+export interface NodeVote {
+  node: string;
+  /** `'open'`: it was not waited for. */
+  vote: 'for' | 'against' | 'down' | 'quarantined' | 'open';
+  /** Why it is not for it. */
+  error: HoldfastError | null;
 }
 
 export interface LocksOptions {
@@ -362,6 +401,8 @@ export interface CloseOptions {
 export interface HoldfastEvents {
   /** A problem that no call reports. Where nobody listens, one warning of the process for each code. */
   error: [error: HoldfastError];
+  /** A node of a quorum is in another state. */
+  node: [node: NodeInfo];
 }
 
 // `once` of Holdfast runs an operation: the emitter's own is not there.
@@ -370,7 +411,7 @@ declare const Emitter: new () => Omit<EventEmitter<HoldfastEvents>, 'once'>;
 /** Locks, run-once operations and conditional values on one store. */
 export class Holdfast extends Emitter implements AsyncDisposable {
   /** Connects at first use. Without `url`: HOLDFAST_URL, else `'sqlite:./holdfast.db'`. */
-  constructor(url?: string, options?: HoldfastOptions);
+  constructor(url?: string | readonly string[], options?: HoldfastOptions);
 
   /**
    * Waits until the lock is held: of 1 to 64 keys, all at once.
@@ -393,6 +434,9 @@ export class Holdfast extends Emitter implements AsyncDisposable {
   inspect(key: string): Promise<LockInfo | null>;
   /** All locks that are held, in order of key. Asks the store for a part at a time. */
   locks(options?: LocksOptions): AsyncIterable<LockInfo>;
+  /** How the nodes of a quorum stand, in order of the URLs; empty where the store is none. */
+  nodes(): NodeInfo[];
+
   /** Runs `fn` here whenever this process holds the lock `name`; in one process at a time. */
   leader(
     name: string,
@@ -439,8 +483,14 @@ export class Holdfast extends Emitter implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** Opens a store and connects; rejects if it cannot. */
-export function open(url?: string, options?: HoldfastOptions): Promise<Holdfast>;
+/**
+ * Opens a store and connects; rejects if it cannot. An array of 1 to 15 Redis URLs is a quorum of
+ * independent nodes.
+ */
+export function open(
+  url?: string | readonly string[],
+  options?: HoldfastOptions,
+): Promise<Holdfast>;
 
 export type HoldfastErrorCode =
   | 'HF_EINVAL'
@@ -550,10 +600,17 @@ export class MismatchError extends HoldfastError {
   readonly code: 'HF_EMISMATCH';
 }
 
-/** No majority of the nodes agreed. */
+/** No majority of the nodes of a quorum agreed. */
 export class QuorumError extends HoldfastError {
   constructor(message?: string, details?: HoldfastErrorDetails);
   readonly code: 'HF_EQUORUM';
+  /**
+   * Nodes did not answer; or they had no vote; or others held it at so many that no majority was left
+   * while some were missing; or a majority came when the time to live was nearly over.
+   */
+  readonly reason: 'down' | 'quarantined' | 'held' | 'time' | null;
+  /** What each node said, in order of the URLs. */
+  readonly causes: readonly NodeVote[];
 }
 
 /** The store did not answer. */
@@ -600,6 +657,11 @@ export interface KVMessage {
   took: number;
   /** Where it failed, or its condition did not hold. */
   error?: HoldfastError;
+}
+
+/** What `diagnostics_channel` 'holdfast:quorum' publishes. */
+export interface QuorumMessage extends NodeInfo {
+  event: 'node';
 }
 
 /** What `diagnostics_channel` 'holdfast:store' publishes. */

@@ -8,18 +8,19 @@ import {
   type Fence, type FenceLike, type HolderInfo, type HoldfastErrorCode, type HoldfastErrorDetails,
   type HoldfastEvents, type HoldfastOptions, type IdempotentOptions, type IncrementOptions,
   type JsonValue, type KV, type KVMessage, type Leader, type LeaderOptions, type Lock,
+  type NodeInfo, type NodeVote, type QuorumMessage, type QuorumOptions,
   type LockInfo, type LockMessage, type LockMode, type LockOptions, type LockSettings,
   type LockSharing, type LocksOptions, type OnceDetail, type OnceMessage, type OnceOptions,
   type PutOptions, type RecordBase, type RecordInfo, type RedisOptions, type Run,
-  type StoreMessage, type TlsOptions, type TryLockOptions, type UnfinishedRecordInfo, type UpdateOptions, type Versioned,
-  type WaiterInfo,
+  type StoreMessage, type TlsOptions, type TryLockOptions, type UnfinishedRecordInfo,
+  type UpdateOptions, type Versioned, type WaiterInfo,
 } from '../..';
 
 const hf = new Holdfast('memory:');
 
 export async function opening() {
   expectTypeOf(open).returns.resolves.toEqualTypeOf<Holdfast>();
-  expectTypeOf(open).parameter(0).toEqualTypeOf<string | undefined>();
+  expectTypeOf(open).parameter(0).toEqualTypeOf<string | readonly string[] | undefined>();
   expectTypeOf(hf).toExtend<AsyncDisposable>();
   await using scoped = await open('sqlite:./x.db');
   expectTypeOf(scoped.ping()).resolves.toBeNumber();
@@ -53,8 +54,6 @@ export async function opening() {
   await open('memory:', { filename: 'a' });
   // @ts-expect-error it is a number
   await open('memory:', { handoffs: '5' });
-  // @ts-expect-error a quorum comes later
-  await open(['redis://a', 'redis://b']);
 }
 
 export async function locks() {
@@ -223,6 +222,22 @@ export async function values(lock: Lock, run: Run) {
   expectTypeOf(run.fence).toBeNumber();
 }
 
+export async function quorums(error: QuorumError) {
+  const options: QuorumOptions = { maxTtl: '1m', nodeTimeout: 50, fencing: true };
+  const nodes = ['redis://a', 'redis://b', 'redis://c'] as const;
+  expectTypeOf(open(nodes, { ...options, prefix: '' })).resolves.toEqualTypeOf<Holdfast>();
+  expectTypeOf(new Holdfast(nodes)).toEqualTypeOf<Holdfast>();
+  expectTypeOf(hf.nodes()).toEqualTypeOf<NodeInfo[]>();
+  expectTypeOf((await hf.inspect('a'))?.nodes).toEqualTypeOf<NodeInfo[] | undefined>();
+  expectTypeOf<NodeInfo['until']>().toEqualTypeOf<Date | null>();
+  expectTypeOf(error.reason).toEqualTypeOf<'down' | 'quarantined' | 'held' | 'time' | null>();
+  expectTypeOf(error.causes).toEqualTypeOf<readonly NodeVote[]>();
+  expectTypeOf<NodeVote['error']>().toEqualTypeOf<HoldfastError | null>();
+  expectTypeOf<QuorumMessage>().toExtend<NodeInfo>();
+  // @ts-expect-error a node is a URL
+  open([new URL('redis://a')]);
+}
+
 export function errors(error: HoldfastError) {
   expectTypeOf(error.code).toEqualTypeOf<HoldfastErrorCode>();
   expectTypeOf(error.retryable).toBeBoolean();
@@ -238,7 +253,8 @@ export function errors(error: HoldfastError) {
   const details: HoldfastErrorDetails = { cause: error, retryable: true };
   expectTypeOf(new HoldfastError('HF_EIO', 'text', details)).toExtend<Error>();
   hf.on('error', (problem) => expectTypeOf(problem).toEqualTypeOf<HoldfastError>());
-  expectTypeOf<keyof HoldfastEvents>().toEqualTypeOf<'error'>();
+  expectTypeOf<keyof HoldfastEvents>().toEqualTypeOf<'error' | 'node'>();
+  hf.on('node', (node) => expectTypeOf(node).toEqualTypeOf<NodeInfo>());
   // @ts-expect-error no such event
   hf.on('lost', () => {});
 }
