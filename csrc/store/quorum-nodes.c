@@ -12,6 +12,7 @@
 
 #define PATIENCE_LEAST_MS 1000
 #define PROBE_NS (1000 * HF_NS_PER_MS)
+#define REOPEN_MS 1000
 #define SILENT_OPEN 256 /* questions without an answer, for */
 #define SILENT_NS (100 * HF_NS_PER_MS)
 
@@ -161,17 +162,38 @@ void hf__quorum_nodes_free(hf__quorum *q) {
     hf__free(q->base.env.allocator, q->nodes);
 }
 
+static void open_node(hf__quorum_node *node);
+
+static void on_reopen(hf__timer *timer) {
+    open_node(hf__of(timer, hf__quorum_node, reopen));
+}
+
+/* Connections are made, and made anew, by themselves, but where there was not even the memory to
+ * begin with. */
 static void on_opened(hf_op *op) {
+    hf__quorum_node *node = op->data;
+    hf__quorum *q = node->quorum;
+    bool starved = op->error.code == HF_ENOMEM;
+
+    if (starved) node->error = op->error;
     hf_op_reset(op);
+    if (!starved || q->is_over || q->broken ||
+        q->membership.nodes[node->index].standing != HF__NODE_DOWN)
+        return;
+    hf__membership_down(&q->membership, node->index);
+    hf__timer_start(&q->timers, &node->reopen, hf__add_ms(hf__quorum_now(q), REOPEN_MS));
+    hf__quorum_look(q);
+}
+
+static void open_node(hf__quorum_node *node) {
+    node->reopen.fire = on_reopen;
+    hf_op_init(&node->open_op, HF_OPEN, on_opened, node);
+    hf__store_submit(node->store, &node->open_op);
 }
 
 void hf__quorum_nodes_open(hf__quorum *q) {
-    for (uint8_t i = 0; i < q->n; i++) {
-        hf__quorum_node *node = &q->nodes[i];
-
-        hf_op_init(&node->open_op, HF_OPEN, on_opened, NULL);
-        hf__store_submit(node->store, &node->open_op);
-    }
+    for (uint8_t i = 0; i < q->n; i++)
+        open_node(&q->nodes[i]);
 }
 
 /* ---------------------------------------------------------------- what is told of them */

@@ -20,7 +20,7 @@
 
 typedef struct hf__poll hf__poll;
 
-enum { IDLE, ASKED, ANSWERED, WRITING, REPAIRING };
+enum { IDLE, ASKED, ANSWERED, WRITING, REPAIRING, REPAIRED };
 
 /* A poll's question at one node. */
 typedef struct hf__paper {
@@ -343,10 +343,13 @@ static void conclude(hf__poll *poll, hf__verdict verdict) {
 
 /* ---------------------------------------------------------------- answers */
 
-/* A majority has renewed it: those that have not got it are to have it again. */
+/* A majority has renewed it: those that have not got it are to have it again, now or when they say
+ * so. */
 static void repair(hf__poll *poll) {
     uint32_t limit = 1;
 
+    if (poll->verb != HF_KEEP || poll->round.verdict != HF__ROUND_WON || poll->quorum->is_over)
+        return;
     for (uint8_t i = 0; i < poll->round.n; i++)
         if (poll->papers[i].vote.is_shared) limit = HF_SHARED;
     for (uint8_t i = 0; i < poll->round.n; i++) {
@@ -368,7 +371,7 @@ static void write_fences(hf__poll *poll) {
 static void act(hf__poll *poll, hf__verdict verdict) {
     if (verdict == HF__ROUND_WRITES) write_fences(poll);
     if (verdict <= HF__ROUND_WRITES || poll->op == NULL) return;
-    if (poll->verb == HF_KEEP && verdict == HF__ROUND_WON) repair(poll);
+    repair(poll);
     conclude(poll, verdict);
 }
 
@@ -418,6 +421,7 @@ static void on_vote(hf__paper *paper) {
         if (poll->verb == HF_TAKE && verdict == HF__ROUND_REFUSED && vote != HF__VOTE_AGAINST &&
             paper->asked)
             owe(paper, false);
+        repair(poll);
         free_if_over(poll);
         return;
     }
@@ -456,7 +460,7 @@ static void on_paper(hf_op *op) {
     /* The poll stays while what it says is worked off. */
     poll->n_open++;
     if (phase == ASKED && poll->verb == HF_DROP && op->error.code != HF_OK) owe(paper, false);
-    if (phase == REPAIRING) paper->phase = ANSWERED;
+    if (phase == REPAIRING) paper->phase = REPAIRED;
     poll->n_open--;
     if (phase == ASKED)
         on_vote(paper);

@@ -31,8 +31,9 @@ bool hf__marker_read(hf__marker *marker, hf_slice text) {
 
     memset(marker, 0, sizeof *marker);
     if (text.len == 0) return true;
-    if (text.len > HF__MARKER_MAX || !next_word(&text, &run) || !next_word(&text, &max_ttl) ||
-        !next_word(&text, &until) || text.len > 0 || run.len >= sizeof marker->run_id)
+    if (text.len > HF__MARKER_MAX || text.data[text.len - 1] == ' ' || !next_word(&text, &run) ||
+        !next_word(&text, &max_ttl) || !next_word(&text, &until) || text.len > 0 ||
+        run.len >= sizeof marker->run_id)
         return false;
     memcpy(marker->run_id, run.data, run.len);
     return hf__parse_uint(max_ttl, 1, HF_TTL_MAX, &marker->max_ttl_ms) &&

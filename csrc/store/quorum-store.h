@@ -26,6 +26,7 @@ typedef struct hf__quorum_node {
     uint64_t links;      /* how many connections there have been */
     hf_error error;      /* why it is down */
     hf_node told;        /* what was told of it last */
+    hf__timer reopen;    /* where there was no memory to begin */
     hf_op open_op;
     hf_op close_op;
 

@@ -240,6 +240,7 @@ static void on_drained(hf_op *op) {
         hf__quorum_node *node = &q->nodes[i];
 
         hf__quorum_debts_forget(q, i);
+        if (!q->broken) hf__timer_stop(&q->timers, &node->reopen);
         hf_op_init(&node->close_op, HF_CLOSE, on_node_closed, NULL);
         hf__store_submit(node->store, &node->close_op);
     }
