@@ -49,6 +49,8 @@ struct hf__quorum {
 
     hf__timers timers;
     hf__timer wake; /* to look after the nodes */
+    hf__timer settle;
+    bool settled; /* nodes that are still being connected to are not waited for */
     hf__defer defer;
     bool has_handles;
     bool broken;         /* they could not be made */

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #define MAX_TTL_MS 300000
+#define SETTLE_MS 250
 #define TIMEOUT_PARTS 20 /* of the time to live: 5 % */
 #define TIMEOUT_LEAST_MS 10
 
@@ -116,17 +117,29 @@ static void end_later(hf__quorum *q, hf_op *op) {
 
 /* ---------------------------------------------------------------- submit */
 
-/* A majority of those that can be asked or soon can be: there is none yet, but there may be. */
-static bool must_wait(const hf__quorum *q) {
+/* Whether it is not known yet who can be asked: there is no majority, but there may be one in a
+ * moment. Who opens the store waits for the others too, if not for long: what is locked on all nodes
+ * outlasts the loss of more of them. */
+static bool must_wait(const hf__quorum *q, const hf_op *op) {
+    bool opens = op->verb == HF_OPEN || op->verb == HF_GET;
     uint8_t ready = 0;
     uint8_t coming = 0;
 
+    if (q->broken) return false;
     for (uint8_t i = 0; i < q->n; i++) {
         bool can = hf__quorum_can_ask(q, i);
         ready = (uint8_t)(ready + can);
         coming = (uint8_t)(coming + (!can && hf__membership_coming(&q->membership, i)));
     }
-    return ready < hf__majority(q->n) && ready + coming >= hf__majority(q->n);
+    if (ready >= hf__majority(q->n)) return opens && coming > 0 && !q->settled;
+    return ready + coming >= hf__majority(q->n);
+}
+
+static void on_settled(hf__timer *timer) {
+    hf__quorum *q = hf__of(timer, hf__quorum, settle);
+
+    q->settled = true;
+    hf__quorum_changed(q);
 }
 
 static bool no_entries(hf_op *op) {
@@ -162,10 +175,13 @@ void hf__quorum_changed(hf__quorum *q) {
     hf__op_list ops = q->parked;
     hf_op *op;
 
-    if (ops.first == NULL || must_wait(q)) return;
     q->parked = (hf__op_list){NULL, NULL};
-    while ((op = hf__op_pop(&ops)) != NULL)
-        if (!begin(q, op)) end_later(q, op);
+    while ((op = hf__op_pop(&ops)) != NULL) {
+        if (must_wait(q, op))
+            hf__op_push(&q->parked, op);
+        else if (!begin(q, op))
+            end_later(q, op);
+    }
 }
 
 static void open_handles(hf__quorum *q) {
@@ -175,6 +191,9 @@ static void open_handles(hf__quorum *q) {
     q->has_handles = true;
     hf__defer_init(&q->defer, env->loop, env->scope);
     q->broken = hf__timers_init(&q->timers, env->loop, env->clock, env->scope) != 0;
+    q->settle.fire = on_settled;
+    if (!q->broken)
+        hf__timer_start(&q->timers, &q->settle, hf__add_ms(hf__quorum_now(q), SETTLE_MS));
     hf__quorum_nodes_open(q);
 }
 
@@ -190,7 +209,7 @@ static void submit(hf_store *store, hf_op *ops) {
             hf__op_push(&q->late, ops);
         } else {
             q->n_busy++;
-            if (must_wait(q) && !q->broken)
+            if (must_wait(q, ops))
                 hf__op_push(&q->parked, ops);
             else if (!begin(q, ops))
                 end_later(q, ops);
@@ -235,6 +254,7 @@ static void on_drained(hf_op *op) {
 
     q->is_over = true;
     if (!q->broken) hf__timer_stop(&q->timers, &q->wake);
+    if (!q->broken) hf__timer_stop(&q->timers, &q->settle);
     q->n_open_nodes = q->n;
     for (uint8_t i = 0; i < q->n; i++) {
         hf__quorum_node *node = &q->nodes[i];
