@@ -15,11 +15,11 @@ const { holderInfo, modeOf } = require('./holder');
 const {
   checkBoolean, checkChoice, checkInteger, checkNote, checkOptions, checkSignal,
 } = require('./validate');
-const { noteVotes, readVotes } = require('./votes');
+const { noteVotes, readVotes, wantsVotes } = require('./votes');
 
 const {
   EVENT_ACQUIRED, EVENT_LOST, RECORD_FAILED, RECORD_HELD_HERE, RECORD_YES,
-  LOCK_RENEW, RELEASE_GONE, RELEASE_LOST, RELEASE_NOMEM, SHARED, TTL_MIN, TTL_MAX,
+  LOCK_RENEW, LOCK_VOTES, RELEASE_GONE, RELEASE_LOST, RELEASE_NOMEM, SHARED, TTL_MIN, TTL_MAX,
 } = binding.constants;
 
 const WAIT = { min: 0, infinite: true };
@@ -334,7 +334,8 @@ class Lock {
     const slot = slots.take(this);
     this.#slot = slot;
     const failure = binding.acquire(
-      this.#client.slot, slot, this.#key, ttl, wait, maxHold, maxStall, limit, flags, note,
+      this.#client.slot, slot, this.#key, ttl, wait, maxHold, maxStall, limit,
+      this.#wantsVotes() ? flags | LOCK_VOTES : flags, note,
     );
     if (failure !== null) {
       slots.give(slot);
@@ -390,7 +391,7 @@ class Lock {
       return;
     }
     this.#since = Date.now();
-    if (this.#client.isQuorum) noteVotes(this, () => this.#votes());
+    if (this.#wantsVotes()) noteVotes(this, () => this.#votes());
     if (telemetry.lock.hasSubscribers) {
       this[slots.ENROL]();
       this.#publish('held', { waited: result.second });
@@ -477,6 +478,10 @@ class Lock {
       this.#release.catch(noop);
       this.#reject(error);
     }
+  }
+
+  #wantsVotes() {
+    return this.#client.isQuorum && wantsVotes(this.#client.emitter);
   }
 
   #votes() {

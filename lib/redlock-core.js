@@ -9,6 +9,7 @@ const { checkDuration, readResources, readSettings } = require('./redlock-settin
 const { statsOf } = require('./redlock-stats');
 const { LockLostError } = require('./errors');
 const { typeName } = require('./validate');
+const { wantVotes } = require('./votes');
 
 const NO_QUORUM = 'The operation was unable to achieve a quorum during its retry window.';
 const EXPIRED = 'Cannot extend an already-expired lock.';
@@ -58,6 +59,7 @@ class Core {
     this.#clients = clients;
     this.#maxTtl = maxTtl;
     this.#tell = tell;
+    wantVotes(hf);
   }
 
   /**

@@ -36,13 +36,26 @@ function readVotes(raw, fromNative) {
   }));
 }
 
+// Those Holdfasts whose locks are asked how the nodes voted, which costs each a little.
+const wanting = new WeakSet();
+
+/** From now on votesOf() knows of locks and lock errors of `holdfast`, not only of QuorumErrors. */
+function wantVotes(holdfast) {
+  wanting.add(holdfast);
+}
+
+function wantsVotes(holdfast) {
+  return wanting.has(holdfast);
+}
+
 /** Notes what `it`, a lock or an error, came of: the votes, or a function that gives them. */
 function noteVotes(it, votes) {
   known.set(it, votes);
 }
 
 /**
- * The votes of the last operation of a lock, or of what an error reports, in order of the URLs.
+ * The votes of the last operation of a lock, or of what an error reports, in order of the URLs. See
+ * wantVotes().
  *
  * @returns {{ node: string, vote: string, error: Error | null }[] | null} null if the store is no
  *   quorum
@@ -62,4 +75,4 @@ function nodeInfo([node, state, reason, left]) {
   };
 }
 
-module.exports = { nodeInfo, noteVotes, readVotes, votesOf };
+module.exports = { nodeInfo, noteVotes, readVotes, votesOf, wantVotes, wantsVotes };

@@ -225,6 +225,7 @@ const Constant kConstants[] = {
     {"RECORD_REFUSAL_SHIFT", kRefusalShift},
     {"RECORD_SIZE", sizeof(Record)},
     {"LOCK_RENEW", kRenew},
+    {"LOCK_VOTES", kVotes},
     {"RELEASE_PENDING", kReleasePending},
     {"RELEASE_LOST", kReleaseLost},
     {"RELEASE_GONE", kReleaseGone},

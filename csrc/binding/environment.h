@@ -57,7 +57,7 @@ enum RecordFlag : int32_t {
 };
 
 // Flags of acquire().
-enum LockFlag : uint32_t { kRenew = 1 };
+enum LockFlag : uint32_t { kRenew = 1, kVotes = 2 };
 
 // What release() says.
 enum ReleaseOutcome : uint32_t {

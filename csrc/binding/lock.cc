@@ -127,6 +127,7 @@ napi_value Acquire(napi_env env, napi_callback_info info) {
     options.max_stall_ms = args.Duration(6);
     options.limit = args.Uint(7);
     options.renew = (args.Uint(8) & kRenew) != 0;
+    options.votes = (args.Uint(8) & kVotes) != 0;
     const Note note(env, args[9]);
     options.note = note.slice();
     auto *handle = new LockHandle(environment, args.Uint(1));

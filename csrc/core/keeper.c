@@ -177,6 +177,7 @@ static void start_job(hf__keeper *keeper, hf__lease *lease, hf_verb verb, uint64
     j->sent_ns = now;
     j->ttl_ms = ttl_ms;
     j->extends = (lease->flags & K_EXTEND) != 0;
+    if (j->extends && lease->extend->wants_votes) j->op.flags |= HF_OP_VOTES;
     lease->flags |= K_BUSY;
     hf_op *last = keeper->chain.last;
     if (last != NULL && (last->verb != verb || keeper->chain_store != lease->link->store))

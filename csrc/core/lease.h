@@ -30,6 +30,7 @@ typedef enum hf__loss {
 /* One change of the time to live, asked for by the owner. Owned by who asks, until answered. */
 typedef struct hf__extend {
     uint64_t ttl_ms;
+    bool wants_votes;
     bool done; /* else `error` */
     hf_error error;
     hf_vote *votes; /* of the nodes of a quorum; NULL, or the owner's from then on */

@@ -22,8 +22,8 @@
  *
  * Leases (space HF_LEASES). Judged by the store's clock; a lease whose time is up does not exist.
  * Without HF_CAP_SHARED every limit is 1, without HF_CAP_PERMITS it is 1 or HF_SHARED. No ttl_ms is
- * more than the instance's max_ttl_ms. A store of several nodes tells in `votes` what each said to
- * a take, keep or drop.
+ * more than the instance's max_ttl_ms. A store of several nodes tells in `votes` what each said,
+ * with HF_OP_VOTES or an error of theirs.
  *  take  All keys or none, for `ttl_ms`. The admission rule, for each key: let H be its live
  *        holders (without this token and without `replace_token`) and L the least of their
  *        limits and op->limit; admitted if count(H) + 1 <= L, and, if op->limit > 1, no live

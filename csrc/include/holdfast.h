@@ -369,6 +369,7 @@ typedef enum hf_format { HF_BYTES = 0, HF_JSON = 1 } hf_format;
 #define HF_OP_HAS_MAX 32u   /* add: `max` counts */
 #define HF_OP_WAIT 64u      /* take: when refused, its caller waits on: others may know */
 #define HF_OP_NEXT 128u     /* list: the page after the one before: may show what was then */
+#define HF_OP_VOTES 256u /* take, keep, drop: tell the votes of a quorum, not only of a failure */
 
 /* Why `applied` is false. */
 typedef enum hf_refusal {
@@ -469,7 +470,8 @@ struct hf_op {
     hf_slice out;     /* the value that belongs to `entry`; owned by the op until reset */
     hf_row *rows;     /* list; owned by the op until reset */
     size_t n_rows;
-    hf_vote *votes; /* take, keep, drop of a quorum: of each node; owned by the op until reset */
+    hf_vote *votes; /* of a quorum's nodes, with HF_OP_VOTES or an error; owned by the op until
+                       reset */
     size_t n_votes;
     /* private */
     hf_op *next;
@@ -506,6 +508,7 @@ typedef struct hf_lock_options {
     uint64_t max_stall_ms; /* how long the loop may be stuck before the lease is given up */
     uint32_t limit;        /* 1 exclusive, n permits, HF_SHARED */
     bool renew;            /* the keeper renews until release */
+    bool votes;            /* hf_lock_votes is to tell */
     hf_slice note;
 } hf_lock_options;
 
@@ -515,7 +518,7 @@ typedef struct hf_lock_result {
         *holder;    /* on HF_ETIMEDOUT: who was in the way at the last attempt; may be NULL */
     bool held_here; /* on HF_ETIMEDOUT: the holder was a lock of this engine */
     uint64_t waited_ms;
-    const hf_vote *votes; /* of the last attempt, where the store is a quorum; may be NULL */
+    const hf_vote *votes; /* of the last attempt at a quorum that failed; may be NULL */
     size_t n_votes;
 } hf_lock_result;
 
@@ -542,8 +545,9 @@ uint64_t hf_lock_remaining_ms(hf_lock *lock);
 
 const hf_token *hf_lock_token(const hf_lock *lock);
 uint64_t hf_lock_fence(const hf_lock *lock); /* 0 where the store has none */
-/* How the nodes of a quorum answered the take, or the last extension or release that was answered:
- * how many there are, 0 where that is not known. `votes` is valid until the loop turns. */
+/* How the nodes of a quorum answered the take, or the last extension or release that was answered,
+ * of a lock that was asked for with `votes`: how many there are, 0 where that is not known. `votes`
+ * is valid until the loop turns. */
 size_t hf_lock_votes(const hf_lock *lock, const hf_vote **votes);
 
 /* Sets the lease to `ttl_ms` from now, and this and later renewals too, within max_hold. `cb`

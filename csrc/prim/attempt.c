@@ -43,6 +43,7 @@ hf__attempt *hf__attempt_new(hf_lock *lock, hf_verb verb, hf_op_cb done) {
     attempt->op.n_keys = lock->lease.n_keys;
     attempt->op.token = lock->lease.token;
     attempt->op.ttl_ms = lock->ttl_ms;
+    if (lock->wants_votes) attempt->op.flags |= HF_OP_VOTES;
     attempt->lock = lock;
     attempt->sent_ns = hf__client_now(client);
     hf__lock_ref(lock);

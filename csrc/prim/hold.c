@@ -189,6 +189,7 @@ hf_code hf_lock_extend(hf_lock *lock, uint64_t ttl_ms,
     hf__extension *extension = hf__zalloc(&lock->allocator, sizeof(*extension));
     if (extension == NULL) return HF_ENOMEM;
     extension->ask.ttl_ms = ttl_ms;
+    extension->ask.wants_votes = lock->wants_votes;
     extension->cb = cb;
     extension->data = data;
     hf__extension **last = &lock->extensions;

@@ -501,6 +501,7 @@ static void fill(hf_lock *lock, hf_client *client, const hf_lock_options *o) {
     lock->allocator = client->engine->allocator;
     lock->refs = 1;
     lock->limit = o->limit;
+    lock->wants_votes = o->votes;
     lock->ttl_ms = o->ttl_ms;
     wait->lock = lock;
     wait->waiter.stop = stop_waiting;

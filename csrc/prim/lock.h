@@ -96,6 +96,7 @@ struct hf_lock {
     uint32_t limit;
     enum { HF__WAITING, HF__HELD, HF__ENDED } state;
     bool freed; /* the user's handle is gone: nobody hears of it any more */
+    bool wants_votes;
     uint64_t fence;
     uint64_t ttl_ms;
     hf__wait *wait;            /* as long as it is in the queues and not held */

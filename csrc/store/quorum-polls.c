@@ -17,8 +17,8 @@
 
 #define PING_MS 1000
 #define DROP_LEAST_MS 250
-
-typedef struct hf__poll hf__poll;
+#define FREE_MAX 256   /* polls that are kept for later ones, with */
+#define USUAL_ROOM 512 /* bytes of room */
 
 enum { IDLE, ASKED, ANSWERED, WRITING, REPAIRING, REPAIRED };
 
@@ -55,6 +55,8 @@ struct hf__poll {
     hf_slice who;
     hf_token token;
     uint64_t ttl_ms;
+    hf__poll *next_free;
+    size_t room; /* for keys, note and who, behind the papers */
     hf__paper papers[];
 };
 
@@ -68,22 +70,65 @@ static hf_slice put(char **at, hf_slice s) {
     return copy;
 }
 
+static size_t head_size(const hf__quorum *q) {
+    return sizeof(hf__poll) + q->n * sizeof(hf__paper);
+}
+
+/* One with so much room, used before or new; NULL when memory is out. */
+static hf__poll *poll_get(hf__quorum *q, size_t room) {
+    hf__poll *poll = q->free_polls;
+
+    if (room <= USUAL_ROOM && poll != NULL) {
+        q->free_polls = poll->next_free;
+        q->n_free_polls--;
+        return poll;
+    }
+    if (room < USUAL_ROOM) room = USUAL_ROOM;
+    poll = hf__alloc(q->base.env.allocator, head_size(q) + room);
+    if (poll != NULL) poll->room = room;
+    return poll;
+}
+
+static void poll_put(hf__poll *poll) {
+    hf__quorum *q = poll->quorum;
+
+    if (poll->room != USUAL_ROOM || q->n_free_polls >= FREE_MAX) {
+        hf__free(q->base.env.allocator, poll);
+        return;
+    }
+    poll->next_free = q->free_polls;
+    q->free_polls = poll;
+    q->n_free_polls++;
+}
+
+void hf__quorum_polls_free(hf__quorum *q) {
+    hf__poll *next;
+
+    for (hf__poll *poll = q->free_polls; poll != NULL; poll = next) {
+        next = poll->next_free;
+        hf__free(q->base.env.allocator, poll);
+    }
+    q->free_polls = NULL;
+}
+
 static hf__poll *poll_new(hf__quorum *q, hf_op *op) {
     bool has_keys = op->keys != NULL && op->keys[0].len > 0;
     uint32_t n_keys = has_keys ? op->n_keys : 0;
-    size_t head = sizeof(hf__poll) + q->n * sizeof(hf__paper);
-    size_t bytes = op->note.len + op->who.len;
+    size_t head = head_size(q);
+    size_t room = n_keys * sizeof(hf_slice) + op->note.len + op->who.len;
     hf__poll *poll;
     char *at;
 
     for (uint32_t i = 0; i < n_keys; i++)
-        bytes += op->keys[i].len;
-    poll = hf__alloc(q->base.env.allocator, head + n_keys * sizeof(hf_slice) + bytes);
+        room += op->keys[i].len;
+    poll = poll_get(q, room);
     if (poll == NULL) {
         hf__error_set(&op->error, HF_ENOMEM, HF_RETRYABLE, NULL);
         return NULL;
     }
+    room = poll->room;
     memset(poll, 0, sizeof *poll);
+    poll->room = room;
     poll->quorum = q;
     poll->op = op;
     poll->verb = op->verb;
@@ -105,7 +150,7 @@ static hf__poll *poll_new(hf__quorum *q, hf_op *op) {
 static void free_if_over(hf__poll *poll) {
     if (poll->op != NULL || poll->n_open > 0) return;
     hf__timer_stop(&poll->quorum->timers, &poll->timer);
-    hf__free(poll->quorum->base.env.allocator, poll);
+    poll_put(poll);
 }
 
 /* ---------------------------------------------------------------- questions */
@@ -309,10 +354,10 @@ static void tell_owner(hf__poll *poll, hf_op *op, hf__verdict verdict) {
 /* Fills the op in. A take has its majority with its fence, or has got nothing. */
 static void tell(hf__poll *poll, hf_op *op, hf__verdict verdict) {
     bool is_take = op->verb == HF_TAKE;
+    bool failed = verdict == HF__ROUND_FAILED || verdict == HF__ROUND_LATE;
 
-    if (op->verb == HF_TAKE || op->verb == HF_KEEP || op->verb == HF_DROP) tell_votes(poll, op);
-    if (verdict == HF__ROUND_FAILED || verdict == HF__ROUND_LATE) {
-        if (op->n_votes == 0) tell_votes(poll, op);
+    if (failed || (op->flags & HF_OP_VOTES) != 0) tell_votes(poll, op);
+    if (failed) {
         hf__quorum_fail(poll->quorum, op, verdict == HF__ROUND_LATE);
     } else if (is_take && verdict == HF__ROUND_WON) {
         op->applied = true;
@@ -382,8 +427,8 @@ static hf__ballot count(hf__paper *paper) {
     const hf_op *op = &paper->op;
     bool is_take = op->verb == HF_TAKE;
 
-    paper->error = op->error;
     if (op->error.code != HF_OK) {
+        paper->error = op->error;
         if ((op->error.flags & HF_OUTCOME_UNKNOWN) == 0) paper->asked = false;
         return HF__VOTE_NONE;
     }
@@ -562,14 +607,13 @@ bool hf__quorum_poll(hf__quorum *q, hf_op *op) {
     for (uint8_t i = 0; i < q->n; i++) {
         hf__paper *paper = &poll->papers[i];
 
-        memset(&paper->op, 0, sizeof paper->op);
         paper->poll = poll;
         paper->node = i;
         paper->phase = IDLE;
         paper->asked = paper->awaited = false;
         paper->left_ms = 0;
         paper->vote = (hf__redis_vote){0};
-        hf__error_clear(&paper->error);
+        paper->error.code = HF_OK;
     }
     verdict = count_out(poll, asks);
     if (hf__round_over(&poll->round)) {

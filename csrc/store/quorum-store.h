@@ -11,6 +11,7 @@
 #include "store/redis-member.h"
 
 typedef struct hf__quorum hf__quorum;
+typedef struct hf__poll hf__poll;
 
 /* One node as this instance sees it; its vote is in the membership. */
 typedef struct hf__quorum_node {
@@ -64,6 +65,8 @@ struct hf__quorum {
     bool is_over; /* the nodes are being closed */
 
     hf__node watches;
+    hf__poll *free_polls;
+    uint32_t n_free_polls;
 };
 
 static inline hf__quorum *hf__quorum_self(hf_store *store) {
@@ -107,6 +110,8 @@ size_t hf__quorum_nodes(hf_store *store, hf_node *nodes, size_t max);
 
 /* Begins to ask the nodes. False, with the op's error set: it could not begin. */
 bool hf__quorum_poll(hf__quorum *q, hf_op *op);
+/* At the end: those that were kept. */
+void hf__quorum_polls_free(hf__quorum *q);
 
 /* ---- quorum-debts.c: what a node has that it should not, until it is told so */
 

@@ -84,6 +84,7 @@ static void fini(hf_store *store) {
 
     assert(q->n_busy == 0);
     hf__quorum_watch_forget(q);
+    hf__quorum_polls_free(q);
     hf__quorum_nodes_free(q);
 }
 

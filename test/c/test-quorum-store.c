@@ -96,7 +96,7 @@ TEST(votes_are_told) {
 
     begin(&s, NULL);
     all_vote(&s);
-    op = take(&s, "k", 1);
+    op = ASK(&s.rig, .verb = HF_TAKE, .keys = "k", .token = 1, .flags = HF_OP_VOTES);
     CHECK(op->applied);
     CHECK_UINT(op->fence, 0);
     CHECK_UINT(op->n_votes, NODES);
@@ -106,7 +106,8 @@ TEST(votes_are_told) {
     }
     for (size_t i = 0; i < NODES; i++)
         until_says(&s, i, "GET holdfast:k", TOKEN_1);
-    op = take(&s, "k", 2);
+    CHECK_UINT(take(&s, "k", 2)->n_votes, 0);
+    op = ASK(&s.rig, .verb = HF_TAKE, .keys = "k", .token = 2, .flags = HF_OP_VOTES);
     CHECK_INT(op->refused, HF_REFUSED_HELD);
     CHECK_INT(op->error.code, HF_OK);
     for (size_t i = 0; i < NODES; i++)
