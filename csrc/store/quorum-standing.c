@@ -10,6 +10,7 @@
 #define DRIFT_PARTS 2000                /* 500 ppm */
 #define GRACE_PACE_NS (50 * NS_PER_MS)  /* between readings of a node that is blank */
 #define IDLE_PACE_NS (1000 * NS_PER_MS) /* where there is no vote, and nothing to decide */
+#define WATCH_PACE_NS (30000 * NS_PER_MS)
 #define MISSED_PAUSE_NS (100 * NS_PER_MS)
 
 /* ---------------------------------------------------------------- marker */
@@ -125,13 +126,15 @@ static void go_out(hf__membership *m, uint8_t node, hf__outage why, uint64_t unt
     s->until_ns = until_ns;
 }
 
-/* The marker is of this run, and says from when on there is a vote. */
-static void read_own(hf__membership *m, uint8_t node, uint64_t server_us, uint64_t now_ns) {
+/* The marker is of this run, and says from when on there is a vote. `barred`: it was read when one
+ * was to be written that says so, and is that or another's that came first. */
+static void read_own(hf__membership *m, uint8_t node, bool barred, uint64_t server_us,
+                     uint64_t now_ns) {
     hf__member_state *s = &m->nodes[node];
     uint64_t bar_ns = hf__membership_bar_ms(m, node) * NS_PER_MS;
     hf__outage told = s->jumped ? HF__OUT_CLOCK : s->blank_ns != 0 ? HF__OUT_EMPTIED : HF__OUT_TOLD;
 
-    if (s->marker.until_us > server_us && has_rule(m)) {
+    if (s->marker.until_us > server_us && (barred || !s->jumped) && has_rule(m)) {
         uint64_t left_ns = (s->marker.until_us - server_us) * NS_PER_US;
         /* More than that means that the clock has gone back since. */
         go_out(m, node, told, now_ns + (left_ns < bar_ns ? left_ns : bar_ns));
@@ -151,6 +154,7 @@ static void read_own(hf__membership *m, uint8_t node, uint64_t server_us, uint64
 void hf__membership_read(hf__membership *m, uint8_t node, const hf__marker *marker,
                          uint64_t server_us, uint64_t asked_ns, uint64_t now_ns) {
     hf__member_state *s = &m->nodes[node];
+    bool barred = s->errand == HF__ERRAND_BAR;
 
     if (s->standing == HF__NODE_DOWN) return;
     s->errand = HF__ERRAND_NONE;
@@ -161,7 +165,7 @@ void hf__membership_read(hf__membership *m, uint8_t node, const hf__marker *mark
         if (s->standing != HF__NODE_BLANK) s->blank_ns = now_ns;
         s->standing = HF__NODE_BLANK;
     } else if (is_of_this_run(s)) {
-        read_own(m, node, server_us, now_ns);
+        read_own(m, node, barred, server_us, now_ns);
         s->blank_ns = 0;
     } else if (has_rule(m)) {
         go_out(m, node, HF__OUT_RESTARTED, now_ns + hf__membership_bar_ms(m, node) * NS_PER_MS);
@@ -242,6 +246,13 @@ static hf__errand for_blank(const hf__membership *m, const hf__member_state *s, 
     return c.fresh ? HF__ERRAND_FOUND : HF__ERRAND_NONE;
 }
 
+/* How often the clock of a node that votes is looked at though nobody locks: a client that had not
+ * looked for long would take a jump that is long over for a new one. */
+static uint64_t watch_pace_ns(const hf__membership *m) {
+    uint64_t quarter_ns = m->max_ttl_ms * NS_PER_MS / 4;
+    return quarter_ns < WATCH_PACE_NS ? quarter_ns : WATCH_PACE_NS;
+}
+
 static hf__errand choose(const hf__membership *m, const hf__member_state *s, uint64_t now_ns) {
     switch ((hf__standing)s->standing) {
     case HF__NODE_DOWN: return HF__ERRAND_NONE;
@@ -255,7 +266,7 @@ static hf__errand choose(const hf__membership *m, const hf__member_state *s, uin
         if (s->jumped || !is_of_this_run(s)) return HF__ERRAND_BAR;
         /* Until then its clock is watched: one that jumps would end this for who comes next. */
         return now_ns >= s->until_ns ? HF__ERRAND_READ : read_if_due(s, IDLE_PACE_NS, now_ns);
-    case HF__NODE_VOTES: return HF__ERRAND_NONE;
+    case HF__NODE_VOTES: return read_if_due(s, watch_pace_ns(m), now_ns);
     }
     return HF__ERRAND_NONE;
 }
@@ -275,14 +286,14 @@ uint64_t hf__membership_wake(const hf__membership *m, uint64_t now_ns) {
         const hf__member_state *s = &m->nodes[i];
         uint64_t each = HF_FOREVER;
 
-        if (s->standing == HF__NODE_DOWN || s->standing == HF__NODE_VOTES ||
-            s->errand != HF__ERRAND_NONE)
-            continue;
+        if (s->standing == HF__NODE_DOWN || s->errand != HF__ERRAND_NONE) continue;
         if (s->standing == HF__NODE_OUT)
             each =
                 s->until_ns < s->asked_ns + IDLE_PACE_NS ? s->until_ns : s->asked_ns + IDLE_PACE_NS;
         else if (s->standing == HF__NODE_BLANK)
             each = s->asked_ns + GRACE_PACE_NS;
+        else if (s->standing == HF__NODE_VOTES)
+            each = s->asked_ns + watch_pace_ns(m);
         if (s->again_ns > now_ns) each = s->again_ns;
         if (each < at_ns) at_ns = each;
     }
