@@ -23,7 +23,7 @@ const ts = require('typescript');
 const holdfast = require('..');
 const { codes } = require('../lib/binding');
 const { start, endChildren, until, useFolder } = require('./helpers');
-const { startServer, stopAll } = require('./redis-servers');
+const { startQuorum, startServer, stopAll } = require('./redis-servers');
 
 const run = promisify(execFile);
 const root = path.join(__dirname, '..');
@@ -100,10 +100,12 @@ describe('examples', function () {
     });
   }
 
+  const withServers = ['express', 'quorum', 'redis'].map((name) => `examples/${name}.js`);
+
   it('are all run here', () => {
     const there = fs.readdirSync(path.join(root, 'examples')).filter((name) => /\.js$/.test(name));
     assert.deepEqual(there.map((name) => `examples/${name}`).sort(),
-      [...examples, 'examples/express.js', 'examples/redis.js'].sort());
+      [...examples, ...withServers].sort());
   });
 
   it('examples/redis.js refuses who comes too late', async () => {
@@ -113,6 +115,18 @@ describe('examples', function () {
         env: { ...process.env, HOLDFAST_URL: server.url() },
       });
       assert.equal(stdout, 'sells 10: true\nsells 5, too late: false\nleft: 30\n');
+    } finally {
+      await stopAll();
+    }
+  });
+
+  it('examples/quorum.js writes under a lock over three nodes', async () => {
+    const quorum = await startQuorum();
+    try {
+      const nodes = quorum.servers.map((server) => server.url());
+      const program = path.join(root, 'examples/quorum.js');
+      const { stdout } = await run(process.execPath, [program, ...nodes]);
+      assert.equal(stdout, 'written: true\nnodes that vote: 3\n');
     } finally {
       await stopAll();
     }
@@ -260,12 +274,14 @@ describe('telemetry, as docs/telemetry.md has it', () => {
     'holdfast:once': 'OnceMessage',
     'holdfast:kv': 'KVMessage',
     'holdfast:store': 'StoreMessage',
+    'holdfast:quorum': 'QuorumMessage',
   };
   const common = {
     'holdfast:lock': ['event', 'key', 'keys', 'note'],
     'holdfast:once': ['event', 'key'],
     'holdfast:kv': ['event', 'key', 'took'],
     'holdfast:store': ['event'],
+    'holdfast:quorum': ['event'],
   };
   const tables = new Map(marked('events').map((table) => [table.argument, table]));
 
@@ -274,7 +290,7 @@ describe('telemetry, as docs/telemetry.md has it', () => {
     assert.deepEqual([...tables.keys()].sort(), Object.keys(types).sort());
     for (const [channel, table] of tables) {
       const member = known.get(types[channel]).members.find(({ name }) => name.text === 'event');
-      const events = member.type.types.map((each) => each.literal.text);
+      const events = (member.type.types ?? [member.type]).map((each) => each.literal.text);
       assert.deepEqual(firstColumn(table).sort(), events.sort(), channel);
     }
   });
@@ -338,6 +354,15 @@ describe('telemetry, as docs/telemetry.md has it', () => {
     await hf.kv.increment('k');
     await hf.kv.delete('k');
     await hf.close();
+
+    const quorum = await startQuorum();
+    try {
+      const locks = await holdfast.open(quorum.url());
+      await told('holdfast:quorum', 'node');
+      await locks.close();
+    } finally {
+      await stopAll();
+    }
   }
 });
 
