@@ -208,7 +208,8 @@ describe('messages', () => {
       const options = {
         tls: { ca: PEM }, connectTimeout: '1s', commandTimeout: '1s', username: 'secret',
         password: 'secret', db: 1, prefix: 'secret', waitReplicas: 1, allowEviction: true,
-        sentinelUsername: 'secret', sentinelPassword: 'secret',
+        sentinelUsername: 'secret', sentinelPassword: 'secret', maxTtl: '1m', nodeTimeout: '1s',
+        fencing: true,
       };
       for (const store of ['memory', 'sqlite']) {
         for (const [option, value] of Object.entries(options)) {

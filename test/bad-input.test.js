@@ -104,6 +104,14 @@ function table(hf) {
       'options.prefix': text((prefix) => open('memory:', { prefix }), ...NO_KEY.slice(1)),
       'options.db': [(db) => open('memory:', { db }), wrong(NO_NUMBER),
         outside([...NO_INTEGER, -1, 65536])],
+      'options.maxTtl': [(maxTtl) => open('memory:', { maxTtl }),
+        { values: NO_DURATION, type: 'TypeError' },
+        { values: [...NO_TIME, 49, Infinity, '25h'], type: 'RangeError' }],
+      'options.nodeTimeout': [(nodeTimeout) => open('memory:', { nodeTimeout }),
+        { values: NO_DURATION, type: 'TypeError' },
+        { values: [...NO_TIME, 0, Infinity, '2h'], type: 'RangeError' }],
+      'options.fencing': [(fencing) => open('memory:', { fencing }),
+        { values: ['true', 1, null], type: 'TypeError' }],
       'options.waitReplicas': [(waitReplicas) => open('memory:', { waitReplicas }),
         wrong(NO_NUMBER), outside([...NO_INTEGER, -1, 17])],
       'options.allowEviction': flag((allowEviction) => open('memory:', { allowEviction })),
@@ -263,7 +271,7 @@ describe('bad input', () => {
       .filter((name) => name !== 'constructor' && name !== 'kv');
     // Those that take nothing cannot be given anything wrong.
     const all = [...methods(hf), ...methods(hf.kv).map((name) => `kv.${name}`)]
-      .filter((name) => name !== 'sweep' && name !== 'ping');
+      .filter((name) => !['sweep', 'ping', 'nodes'].includes(name));
     assert.deepStrictEqual(Object.keys(shape).filter((name) => name !== 'open').sort(), all.sort());
   });
 

@@ -56,7 +56,25 @@ describe('opening', () => {
     for (const url of ['postgres://localhost/db', 'mysql://x']) {
       assert.throws(() => new Holdfast(url), { code: 'HF_ENOTSUP', name: 'HoldfastError' });
     }
-    assert.throws(() => new Holdfast(['redis://a', 'redis://b']), { code: 'HF_ENOTSUP' });
+  });
+
+  it('refuses nodes that make no quorum', async () => {
+    const sixteen = Array.from({ length: 16 }, (_, i) => `redis://node${i}`);
+    for (const [url, message] of [
+      [[], /^url must have 1 to 15 nodes; got 0$/],
+      [sixteen, /^url must have 1 to 15 nodes; got 16$/],
+      [['redis://a', 'redis://b redis://c'], /^url\[1\] must be a URL without blanks/],
+      [['redis://a', ''], /^url\[1\] must be a URL without blanks/],
+      [['redis://a', 'sqlite:x'], /^url: node 2 of the quorum is no Redis/],
+      [['redis://:secret@a', 'redis://b:x'], /^url: node 2 of the quorum is not valid/],
+      [['redis://a', 'redis://a'], /^url: node 2 of the quorum is the same server as another/],
+      ['quorum:', /^url: a quorum has 1 to 15 nodes/],
+    ]) {
+      assert.throws(() => new Holdfast(url), { name: 'RangeError', message });
+      await assert.rejects(open(url), { name: 'RangeError', message });
+    }
+    assert.throws(() => new Holdfast(['redis://a', 7]),
+      { name: 'TypeError', message: 'url[1] must be a string; got a number' });
   });
 
   it('takes HOLDFAST_URL, else a file here, but not in production', async () => {

@@ -19,7 +19,7 @@
 /* ---------------------------------------------------------------- making them */
 
 static hf_code refuse(hf_error *error, size_t index, const char *why) {
-    return hf__error_set(error, HF_EINVAL, 0, "the URL of node %zu %s", index + 1, why);
+    return hf__error_set(error, HF_EINVAL, 0, "node %zu of the quorum %s", index + 1, why);
 }
 
 static bool next_url(hf_slice *list, hf_slice *url) {
@@ -63,19 +63,21 @@ static hf_code check_url(const hf__quorum *q, const hf__quorum_node *node, hf_er
     size_t i = node->index;
 
     if (!hf__has_word(hf__redis_store.schemes, url->scheme))
-        return refuse(error, i, "is not one of Redis: a quorum is of redis: or rediss: nodes");
+        return refuse(error, i,
+                      "is no Redis: its URL must be a redis: or rediss: one, or the like");
     if (memmem(url->scheme.data, url->scheme.len, "cluster", 7) != NULL)
-        return refuse(error, i, "is a Cluster's: the nodes of a quorum are single servers");
+        return refuse(error, i, "is a Cluster: the nodes of a quorum are single servers");
     for (size_t p = 0; p < url->n_params; p++) {
         hf_slice name = url->params[p].name;
         if (!hf__store_takes(&hf__redis_store, name))
-            return hf__error_set(error, HF_EINVAL, 0,
-                                 "the URL of node %zu has a parameter \"%.*s\", which is none of a "
-                                 "Redis node",
-                                 i + 1, hf__shown(name), name.data);
+            return hf__error_set(
+                error, HF_EINVAL, 0,
+                "node %zu of the quorum has a parameter \"%.*s\", which is none of a "
+                "Redis node",
+                i + 1, hf__shown(name), name.data);
     }
     if (is_twice(q, node))
-        return refuse(error, i, "names the same server as another: each has one vote");
+        return refuse(error, i, "is the same server as another: each has one vote");
     return HF_OK;
 }
 
@@ -111,8 +113,8 @@ static hf_code node_new(hf__quorum *q, uint8_t index, hf_slice text, hf_error *e
     hf__list_init(&node->debts);
     if (!hf__url_parse(&node->url, text, env.allocator, &why)) {
         if (strcmp(why, HF__URL_NOMEM) == 0) return hf__error_set(error, HF_ENOMEM, 0, NULL);
-        return hf__error_set(error, HF_EINVAL, 0, "the URL of node %d is not valid: %s", index + 1,
-                             why);
+        return hf__error_set(error, HF_EINVAL, 0, "node %d of the quorum is not valid: %s",
+                             index + 1, why);
     }
     name_node(node);
     if (check_url(q, node, error) != HF_OK || add_params(q, node, error) != HF_OK)
@@ -126,7 +128,7 @@ static hf_code node_new(hf__quorum *q, uint8_t index, hf_slice text, hf_error *e
                                       .down = on_down,
                                       .data = node};
     if (!hf__redis_join(node->store, &node->member))
-        return refuse(error, index, "is a Cluster's: the nodes of a quorum are single servers");
+        return refuse(error, index, "is a Cluster: the nodes of a quorum are single servers");
     hf__error_set(&node->error, HF_EUNAVAIL, HF_RETRYABLE, "%s has not been connected to yet",
                   node->name);
     return HF_OK;
@@ -308,9 +310,7 @@ static void send_errand(hf__quorum *q, hf__quorum_node *node, hf__errand errand)
 
     hf_op_init(&mark->op, HF_GET, on_marked, NULL);
     mark->errand = errand;
-    mark->max_ttl_ms = q->membership.max_ttl_ms;
-    if (errand == HF__ERRAND_BAR)
-        mark->max_ttl_ms = mark->bar_ms = hf__membership_bar_ms(&q->membership, node->index);
+    mark->max_ttl_ms = mark->bar_ms = hf__membership_most_ms(&q->membership);
     node->mark_ns = hf__quorum_now(q);
     hf__quorum_asked(q, node->index);
     hf__redis_errand(node->store, mark);

@@ -108,13 +108,19 @@ void hf__membership_down(hf__membership *m, uint8_t node) {
     s->coming = false;
 }
 
-uint64_t hf__membership_bar_ms(const hf__membership *m, uint8_t node) {
+uint64_t hf__membership_most_ms(const hf__membership *m) {
     uint64_t most = m->max_ttl_ms;
 
-    (void)node;
     for (uint8_t i = 0; i < m->n; i++)
         if (m->nodes[i].max_ttl_ms > most) most = m->nodes[i].max_ttl_ms;
     return most;
+}
+
+bool hf__membership_votes(const hf__membership *m, uint8_t node) {
+    const hf__member_state *s = &m->nodes[node];
+
+    return s->standing == HF__NODE_VOTES &&
+           (!has_rule(m) || s->marker.max_ttl_ms >= hf__membership_most_ms(m));
 }
 
 static void go_out(hf__membership *m, uint8_t node, hf__outage why, uint64_t until_ns) {
@@ -126,24 +132,40 @@ static void go_out(hf__membership *m, uint8_t node, hf__outage why, uint64_t unt
     s->until_ns = until_ns;
 }
 
-/* The marker is of this run, and says from when on there is a vote. `barred`: it was read when one
- * was to be written that says so, and is that or another's that came first. */
-static void read_own(hf__membership *m, uint8_t node, bool barred, uint64_t server_us,
-                     uint64_t now_ns) {
+/* How long the marker, which is of this run, still says that there is no vote. One that was written
+ * by somebody who knew only of a smaller maxTtl says so for too short a time. */
+static uint64_t left_by_marker_ns(const hf__membership *m, hf__member_state *s,
+                                  uint64_t server_us) {
+    uint64_t most_ms = hf__membership_most_ms(m);
+    uint64_t until_us = s->marker.until_us;
+    uint64_t left_ns;
+
+    s->is_short = until_us != 0 && s->marker.max_ttl_ms < most_ms;
+    if (s->is_short) until_us += (most_ms - s->marker.max_ttl_ms) * 1000;
+    if (until_us <= server_us || !has_rule(m)) {
+        s->is_short = false;
+        return 0;
+    }
+    left_ns = (until_us - server_us) * NS_PER_US;
+    /* More than that means that the clock has gone back since. */
+    return left_ns < most_ms * NS_PER_MS ? left_ns : most_ms * NS_PER_MS;
+}
+
+/* The marker is of this run, and says from when on there is a vote. That of a clock that has jumped
+ * is believed only if it is not over before what that jump asks for: it may be older. */
+static void read_own(hf__membership *m, uint8_t node, uint64_t server_us, uint64_t now_ns) {
     hf__member_state *s = &m->nodes[node];
-    uint64_t bar_ns = hf__membership_bar_ms(m, node) * NS_PER_MS;
+    uint64_t left_ns = left_by_marker_ns(m, s, server_us);
     hf__outage told = s->jumped ? HF__OUT_CLOCK : s->blank_ns != 0 ? HF__OUT_EMPTIED : HF__OUT_TOLD;
 
-    if (s->marker.until_us > server_us && (barred || !s->jumped) && has_rule(m)) {
-        uint64_t left_ns = (s->marker.until_us - server_us) * NS_PER_US;
-        /* More than that means that the clock has gone back since. */
-        go_out(m, node, told, now_ns + (left_ns < bar_ns ? left_ns : bar_ns));
+    if (left_ns > 0 && (!s->jumped || now_ns + left_ns >= s->until_ns)) {
+        go_out(m, node, told, now_ns + left_ns);
         s->jumped = false;
     } else if (s->jumped) {
-        go_out(m, node, HF__OUT_CLOCK, now_ns + bar_ns);
+        if (s->standing != HF__NODE_OUT) go_out(m, node, HF__OUT_CLOCK, s->until_ns);
     } else if (s->standing == HF__NODE_OUT && s->outage == HF__OUT_CLOCK && now_ns < s->until_ns) {
         return; /* by a clock that jumped again it is over, by ours it is not */
-    } else if (s->marker.max_ttl_ms < m->max_ttl_ms) {
+    } else if (s->marker.max_ttl_ms < hf__membership_most_ms(m)) {
         s->standing = HF__NODE_UNKNOWN;
     } else {
         s->standing = HF__NODE_VOTES;
@@ -154,7 +176,6 @@ static void read_own(hf__membership *m, uint8_t node, bool barred, uint64_t serv
 void hf__membership_read(hf__membership *m, uint8_t node, const hf__marker *marker,
                          uint64_t server_us, uint64_t asked_ns, uint64_t now_ns) {
     hf__member_state *s = &m->nodes[node];
-    bool barred = s->errand == HF__ERRAND_BAR;
 
     if (s->standing == HF__NODE_DOWN) return;
     s->errand = HF__ERRAND_NONE;
@@ -162,13 +183,14 @@ void hf__membership_read(hf__membership *m, uint8_t node, const hf__marker *mark
     s->asked_ns = asked_ns;
     if (marker->max_ttl_ms > s->max_ttl_ms) s->max_ttl_ms = marker->max_ttl_ms;
     if (is_blank(marker)) {
-        if (s->standing != HF__NODE_BLANK) s->blank_ns = now_ns;
+        if (s->standing != HF__NODE_BLANK) s->blank_ns = s->loss_ns = now_ns;
         s->standing = HF__NODE_BLANK;
     } else if (is_of_this_run(s)) {
-        read_own(m, node, barred, server_us, now_ns);
+        read_own(m, node, server_us, now_ns);
         s->blank_ns = 0;
     } else if (has_rule(m)) {
-        go_out(m, node, HF__OUT_RESTARTED, now_ns + hf__membership_bar_ms(m, node) * NS_PER_MS);
+        s->loss_ns = s->linked_ns;
+        go_out(m, node, HF__OUT_RESTARTED, now_ns + hf__membership_most_ms(m) * NS_PER_MS);
     } else {
         s->standing = HF__NODE_BLANK;
     }
@@ -188,7 +210,8 @@ void hf__membership_jumped(hf__membership *m, uint8_t node, uint64_t now_ns) {
 
     if (!has_rule(m) || s->standing == HF__NODE_DOWN) return;
     s->jumped = true;
-    go_out(m, node, HF__OUT_CLOCK, now_ns + hf__membership_bar_ms(m, node) * NS_PER_MS);
+    s->loss_ns = now_ns;
+    go_out(m, node, HF__OUT_CLOCK, now_ns + hf__membership_most_ms(m) * NS_PER_MS);
 }
 
 bool hf__membership_coming(const hf__membership *m, uint8_t node) {
@@ -231,6 +254,37 @@ static hf__errand read_if_due(const hf__member_state *s, uint64_t pace_ns, uint6
     return now_ns >= s->asked_ns + pace_ns ? HF__ERRAND_READ : HF__ERRAND_NONE;
 }
 
+/* Whether its loss is to be written down. */
+static bool wants_bar(const hf__membership *m, const hf__member_state *s) {
+    if (s->standing == HF__NODE_OUT) return s->jumped || s->is_short || !is_of_this_run(s);
+    return s->standing == HF__NODE_BLANK && has_rule(m) && count_nodes(m).marked > 0;
+}
+
+/* Somebody may have brought in a greater maxTtl since the others were read, and a node that has lost
+ * its memory cannot say so: they are read anew before it is written how long it has no vote. */
+static hf__errand bar_when_fresh(const hf__membership *m, const hf__member_state *node) {
+    uint8_t fresh = 0;
+
+    for (uint8_t i = 0; i < m->n; i++) {
+        const hf__member_state *s = &m->nodes[i];
+
+        if (s == node) continue;
+        if (s->coming || s->standing == HF__NODE_UNKNOWN) return HF__ERRAND_NONE;
+        if (s->standing == HF__NODE_DOWN) continue;
+        if (s->asked_ns < node->loss_ns) return HF__ERRAND_NONE;
+        fresh++;
+    }
+    return fresh + 1 >= hf__majority(m->n) ? HF__ERRAND_BAR : HF__ERRAND_NONE;
+}
+
+static bool is_stale(const hf__membership *m, const hf__member_state *node) {
+    for (uint8_t i = 0; i < m->n; i++) {
+        const hf__member_state *s = &m->nodes[i];
+        if (s != node && s->loss_ns > node->asked_ns && wants_bar(m, s)) return true;
+    }
+    return false;
+}
+
 static hf__errand for_blank(const hf__membership *m, const hf__member_state *s, uint64_t now_ns) {
     hf__census c;
     uint64_t grace_ns = s->blank_ns + HF__STANDING_GRACE_NS;
@@ -238,7 +292,7 @@ static hf__errand for_blank(const hf__membership *m, const hf__member_state *s, 
     if (!has_rule(m)) return HF__ERRAND_FOUND;
     c = count_nodes(m);
     if (c.marked > 0) {
-        if (s->asked_ns >= grace_ns) return HF__ERRAND_BAR;
+        if (s->asked_ns >= grace_ns) return bar_when_fresh(m, s);
         return read_if_due(s, now_ns < grace_ns ? GRACE_PACE_NS : 0, now_ns);
     }
     if (c.blank < hf__majority(m->n) || c.open > 0) return read_if_due(s, IDLE_PACE_NS, now_ns);
@@ -254,19 +308,22 @@ static uint64_t watch_pace_ns(const hf__membership *m) {
 }
 
 static hf__errand choose(const hf__membership *m, const hf__member_state *s, uint64_t now_ns) {
+    bool is_low = s->marker.max_ttl_ms < hf__membership_most_ms(m);
+
+    if (s->standing != HF__NODE_DOWN && is_stale(m, s)) return HF__ERRAND_READ;
     switch ((hf__standing)s->standing) {
     case HF__NODE_DOWN: return HF__ERRAND_NONE;
     case HF__NODE_UNKNOWN:
-        if (s->asked_ns < s->linked_ns || s->marker.max_ttl_ms >= m->max_ttl_ms ||
-            !is_of_this_run(s))
-            return HF__ERRAND_READ;
+        if (s->asked_ns < s->linked_ns || !is_low || !is_of_this_run(s)) return HF__ERRAND_READ;
         return HF__ERRAND_RAISE;
     case HF__NODE_BLANK: return for_blank(m, s, now_ns);
     case HF__NODE_OUT:
-        if (s->jumped || !is_of_this_run(s)) return HF__ERRAND_BAR;
+        if (wants_bar(m, s)) return bar_when_fresh(m, s);
         /* Until then its clock is watched: one that jumps would end this for who comes next. */
         return now_ns >= s->until_ns ? HF__ERRAND_READ : read_if_due(s, IDLE_PACE_NS, now_ns);
-    case HF__NODE_VOTES: return read_if_due(s, watch_pace_ns(m), now_ns);
+    case HF__NODE_VOTES:
+        if (is_low && has_rule(m)) return HF__ERRAND_READ;
+        return read_if_due(s, watch_pace_ns(m), now_ns);
     }
     return HF__ERRAND_NONE;
 }

@@ -19,6 +19,10 @@
  *
  * A node that has none while others have may be about to get its own from the client that has
  * just written theirs: for GRACE it is asked again.
+ *
+ * maxTtl. A lease may be as long as the marker of each node that grants it says; a client with a
+ * greater one raises the markers first, and every client goes by the greatest that it has read. How
+ * long a node that has forgotten its own is without a vote is therefore asked of the others.
  */
 #ifndef HF_STORE_QUORUM_STANDING_H
 #define HF_STORE_QUORUM_STANDING_H
@@ -91,6 +95,7 @@ typedef struct hf__member_state {
     uint8_t errand;      /* hf__errand under way; one at a time */
     bool coming;         /* the first attempt to connect has not ended */
     bool jumped;         /* its clock has, and its marker does not say so yet */
+    bool is_short;       /* its marker says for too short a time that there is no vote */
     char run_id[41];     /* of this connection */
     hf__marker marker;   /* as last read */
     uint64_t max_ttl_ms; /* the greatest that it is known to have had */
@@ -99,6 +104,7 @@ typedef struct hf__member_state {
     uint64_t blank_ns;   /* since when it has been blank; 0: it has not */
     uint64_t until_ns;   /* of HF__NODE_OUT */
     uint64_t again_ns;   /* no errand before that */
+    uint64_t loss_ns;    /* by then it had lost what a BAR is for */
 } hf__member_state;
 
 typedef struct hf__membership {
@@ -121,7 +127,7 @@ void hf__membership_read(hf__membership *m, uint8_t node, const hf__marker *mark
 void hf__membership_missed(hf__membership *m, uint8_t node, uint64_t now_ns);
 /* A vote was refused, for the marker is another one. */
 void hf__membership_changed(hf__membership *m, uint8_t node);
-/* The clock of the node has jumped. */
+/* The clock of the node has jumped. Before hf__membership_read of the answer that showed it. */
 void hf__membership_jumped(hf__membership *m, uint8_t node, uint64_t now_ns);
 /* What is to be done about the node now; it then counts as under way until hf__membership_read or
  * _missed. To be asked for each node after each of the calls above, and when `wake_ns` of
@@ -129,12 +135,11 @@ void hf__membership_jumped(hf__membership *m, uint8_t node, uint64_t now_ns);
 hf__errand hf__membership_errand(hf__membership *m, uint8_t node, uint64_t now_ns);
 /* When to ask again at the latest; HF_FOREVER: no need. */
 uint64_t hf__membership_wake(const hf__membership *m, uint64_t now_ns);
-/* How long a BAR lasts: the longest time to live that a promise of the node can have. */
-uint64_t hf__membership_bar_ms(const hf__membership *m, uint8_t node);
+/* The greatest maxTtl that is known of, which every marker that is written gets, and how long a BAR
+ * lasts: the longest time to live that a promise of the node can have. */
+uint64_t hf__membership_most_ms(const hf__membership *m);
 
-static inline bool hf__membership_votes(const hf__membership *m, uint8_t node) {
-    return m->nodes[node].standing == HF__NODE_VOTES;
-}
+bool hf__membership_votes(const hf__membership *m, uint8_t node);
 
 /* Whether it may have a vote in a moment: it is being connected to, or asked. */
 bool hf__membership_coming(const hf__membership *m, uint8_t node);

@@ -49,9 +49,9 @@ struct hf__quorum {
     hf__quorum_node *nodes;
 
     hf__timers timers;
-    hf__timer wake; /* to look after the nodes */
-    hf__timer settle;
-    bool settled; /* nodes that are still being connected to are not waited for */
+    hf__timer wake;   /* to look after the nodes */
+    hf__timer settle; /* when nodes that are being connected to are not waited for any more */
+    uint64_t opened_ns;
     hf__defer defer;
     bool has_handles;
     bool broken;         /* they could not be made */

@@ -118,11 +118,18 @@ static void end_later(hf__quorum *q, hf_op *op) {
 
 /* ---------------------------------------------------------------- submit */
 
+/* How long after the store was opened nodes that are still being connected to are waited for. */
+static uint64_t settle_ns(const hf__quorum *q, const hf_op *op) {
+    bool has_ttl = op->verb == HF_TAKE || op->verb == HF_KEEP;
+    uint64_t ms = has_ttl ? hf__quorum_patience_ms(q, op->ttl_ms) : SETTLE_MS;
+
+    return (ms < SETTLE_MS ? ms : SETTLE_MS) * HF_NS_PER_MS;
+}
+
 /* Whether it is not known yet who can be asked: there is no majority, but there may be one in a
- * moment. Who opens the store waits for the others too, if not for long: what is locked on all nodes
- * outlasts the loss of more of them. */
+ * moment. When the store has just been opened the others are waited for too: what is locked on all
+ * nodes outlasts the loss of more of them. */
 static bool must_wait(const hf__quorum *q, const hf_op *op) {
-    bool opens = op->verb == HF_OPEN || op->verb == HF_GET;
     uint8_t ready = 0;
     uint8_t coming = 0;
 
@@ -132,15 +139,22 @@ static bool must_wait(const hf__quorum *q, const hf_op *op) {
         ready = (uint8_t)(ready + can);
         coming = (uint8_t)(coming + (!can && hf__membership_coming(&q->membership, i)));
     }
-    if (ready >= hf__majority(q->n)) return opens && coming > 0 && !q->settled;
+    if (ready >= hf__majority(q->n))
+        return coming > 0 && hf__quorum_now(q) < q->opened_ns + settle_ns(q, op);
     return ready + coming >= hf__majority(q->n);
 }
 
 static void on_settled(hf__timer *timer) {
-    hf__quorum *q = hf__of(timer, hf__quorum, settle);
+    hf__quorum_changed(hf__of(timer, hf__quorum, settle));
+}
 
-    q->settled = true;
-    hf__quorum_changed(q);
+/* It waits until the nodes are known, or its time to do so is over. */
+static void park(hf__quorum *q, hf_op *op) {
+    uint64_t at_ns = q->opened_ns + settle_ns(q, op);
+
+    hf__op_push(&q->parked, op);
+    if (hf__quorum_now(q) < at_ns && (!hf__timer_active(&q->settle) || at_ns < q->settle.node.at))
+        hf__timer_start(&q->timers, &q->settle, at_ns);
 }
 
 static bool no_entries(hf_op *op) {
@@ -179,7 +193,7 @@ void hf__quorum_changed(hf__quorum *q) {
     q->parked = (hf__op_list){NULL, NULL};
     while ((op = hf__op_pop(&ops)) != NULL) {
         if (must_wait(q, op))
-            hf__op_push(&q->parked, op);
+            park(q, op);
         else if (!begin(q, op))
             end_later(q, op);
     }
@@ -193,8 +207,7 @@ static void open_handles(hf__quorum *q) {
     hf__defer_init(&q->defer, env->loop, env->scope);
     q->broken = hf__timers_init(&q->timers, env->loop, env->clock, env->scope) != 0;
     q->settle.fire = on_settled;
-    if (!q->broken)
-        hf__timer_start(&q->timers, &q->settle, hf__add_ms(hf__quorum_now(q), SETTLE_MS));
+    q->opened_ns = hf__quorum_now(q);
     hf__quorum_nodes_open(q);
 }
 
@@ -211,7 +224,7 @@ static void submit(hf_store *store, hf_op *ops) {
         } else {
             q->n_busy++;
             if (must_wait(q, ops))
-                hf__op_push(&q->parked, ops);
+                park(q, ops);
             else if (!begin(q, ops))
                 end_later(q, ops);
         }
