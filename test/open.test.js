@@ -74,7 +74,7 @@ describe('opening', () => {
       await assert.rejects(open(url), { name: 'RangeError', message });
     }
     assert.throws(() => new Holdfast(['redis://a', 7]),
-      { name: 'TypeError', message: 'url[1] must be a string; got a number' });
+      { name: 'TypeError', message: 'url[1] must be a string; got number' });
   });
 
   it('takes HOLDFAST_URL, else a file here, but not in production', async () => {
