@@ -9,6 +9,7 @@ const { once } = require('node:events');
 const { text } = require('node:stream/consumers');
 const { open } = require('..');
 const { redact } = require('../lib/prove/redact');
+const { startQuorum, stopAll, useDeployment } = require('./redis-servers');
 const { version } = require('../package.json');
 
 const BIN = path.join(__dirname, '..', 'bin', 'holdfast.js');
@@ -326,8 +327,39 @@ describe('the command line', () => {
     }));
   });
 
+  describe('on a quorum', () => {
+    const scope = useDeployment(() => startQuorum());
+
+    it('shows a lock and the nodes, and proves nothing', async () => {
+      const env = { HOLDFAST_URL: scope.url({ fencing: true }) };
+      const nodes = scope.deployment.servers.map(({ address }) => address);
+      const hf = await open(env.HOLDFAST_URL);
+      try {
+        const lock = await hf.lock('key', { note: 'mine' });
+        const { stdout } = await holdfast(['inspect', 'key', '--json'], env);
+        const seen = JSON.parse(stdout);
+        assert.strictEqual(seen.lock.holders[0].fence, lock.fence);
+        assert.deepStrictEqual([seen.record, seen.value], [null, null]);
+        assert.deepStrictEqual(seen.nodes, nodes.map((node) =>
+          ({ node, state: 'voting', reason: null, until: null })));
+        const page = (await holdfast(['inspect', 'key'], env)).stdout;
+        for (const node of nodes) assert.match(page, RegExp(`^ {2}node {5}${node} voting$`, 'm'));
+        assert.match((await holdfast(['locks'], env)).stdout, /key/);
+        await lock.release();
+        assert.match((await holdfast(['ping'], env)).stdout, / answered in \d/);
+      } finally {
+        await hf.close();
+      }
+      await assertUsage(['prove', env.HOLDFAST_URL], /a quorum keeps no values and no records/);
+    });
+
+    after(stopAll);
+  });
+
   describe('redact', () => {
     const rows = [
+      ['quorum:?maxTtl=5 redis://:pw@a redis://u:pw@b?db=1',
+        'quorum:?maxTtl=*** redis://***@a redis://***@b?db=***'],
       ['redis://h:1/0', 'redis://h:1/0'],
       ['redis://user:pw@h:1/0', 'redis://***@h:1/0'],
       ['redis://:p@ss/w@h', 'redis://***@h'],

@@ -35,8 +35,8 @@ void hf__quorum_why(const hf__quorum *q, uint8_t index, hf_vote *vote) {
         return;
     case HF__NODE_UNKNOWN:
         vote->kind = HF_VOTE_DOWN;
-        hf__error_set(&vote->error, HF_EUNAVAIL, HF_RETRYABLE, "%s has only just been connected to",
-                      node->name);
+        hf__error_set(&vote->error, HF_EUNAVAIL, HF_RETRYABLE,
+                      "%s has been connected to, but not been asked yet", node->name);
         return;
     case HF__NODE_DOWN: break;
     }
@@ -63,7 +63,7 @@ static const char *wanted(const hf_op *op) {
     case HF_TAKE: return "granted";
     case HF_KEEP: return "renewed";
     case HF_DROP: return "released";
-    default: return "answered";
+    default: return "listed";
     }
 }
 
@@ -103,6 +103,10 @@ void hf__quorum_fail(const hf__quorum *q, hf_op *op, bool late) {
                       "a majority of the %u nodes granted \"%.*s\" only when its time to live was "
                       "nearly over",
                       q->n, hf__shown(key), key.data);
+    else if (key.len == 0)
+        hf__error_set(&op->error, HF_EQUORUM, HF_RETRYABLE,
+                      "%u of %u nodes answered, %u are needed: %s", count(op, HF_VOTE_FOR), q->n,
+                      hf__majority(q->n), why != NULL ? why->error.message : "no majority is left");
     else
         hf__error_set(
             &op->error, HF_EQUORUM, HF_RETRYABLE | doubt,

@@ -8,14 +8,16 @@ const help = `Usage: holdfast inspect KEY [options]
 
 Shows what the store knows of a key: who holds its lock and for how long, what became of the
 operation that runs once under it, and whether there is a value. Locks, operations and values have
-separate namespaces, so one key can be all three. Contents are never shown.
+separate namespaces, so one key can be all three. Contents are never shown. Of a quorum, which has
+locks alone, it shows how its nodes stand.
 
 Arguments
   KEY           the key; after -- if it begins with a dash
 
 Options
   --url URL     the store; else HOLDFAST_URL, else ${DEFAULT_URL}
-  --json        print { "store", "key", "lock", "record", "value" }; null for what there is not
+  --json        print { "store", "key", "lock", "record", "value" }; null for what there is not;
+                of a quorum also "nodes"
   -h, --help    show this
 
 Exits 0 also when nothing is known of the key.
@@ -46,13 +48,17 @@ function recordOf({ state, attempt, leaseLeft, storedAt, expiresAt, value, error
 }
 
 async function look(hf, key) {
+  // A quorum has locks, and nothing else.
+  const nodes = hf.nodes();
+  const isQuorum = nodes.length > 0;
   const [lock, record, value] = await Promise.all([
-    hf.inspect(key), hf.record(key), hf.kv.get(key),
+    hf.inspect(key), isQuorum ? null : hf.record(key), isQuorum ? null : hf.kv.get(key),
   ]);
   return {
     lock: lock && { holders: lock.holders.map(holderOf) },
     record: record && recordOf(record),
     value: value && valueOf(value),
+    ...(isQuorum ? { nodes } : {}),
   };
 }
 
@@ -103,6 +109,18 @@ function valueLines(value) {
   return section('value', `${value.type}, ${size(value.bytes)}`, [['version', value.version]]);
 }
 
+const REASONS = {
+  restarted: ': it was started again',
+  emptied: ': it was emptied, or is new',
+  clock: ': its clock has jumped',
+};
+
+function nodeLines({ node, state, reason, until }) {
+  const about = until === null ? state :
+    `no vote until ${until.toISOString()}${REASONS[reason] ?? ''}`;
+  return section('node', `${plain(node)} ${about}`);
+}
+
 async function run({ key, url: given, json }, { stdout, env }) {
   if (key === undefined) throw new UsageError('which key? Name one');
   const url = sharedUrlOf({ url: given }, env);
@@ -110,7 +128,11 @@ async function run({ key, url: given, json }, { stdout, env }) {
     throw asUsage(error); // such as a key that is none
   });
   const store = shown(url);
-  const lines = [...lockLines(seen.lock), ...recordLines(seen.record), ...valueLines(seen.value)];
+  const lines = [
+    ...lockLines(seen.lock),
+    ...(seen.nodes?.flatMap(nodeLines) ??
+      [...recordLines(seen.record), ...valueLines(seen.value)]),
+  ];
   stdout.write(json ? `${JSON.stringify({ store, key, ...seen })}\n` :
     `${plain(key)} on ${store}\n\n  ${lines.join('\n  ')}\n`);
   return EXIT.OK;

@@ -160,6 +160,10 @@ async function prove({
 } = {}) {
   const rival = against === undefined ? naive : rivalOf(against, url, project);
   const groups = choose(rival, only);
+  if ([url].flat().some((one) => /^quorum:/i.test(one))) {
+    throw new RangeError('url: a quorum keeps no values and no records, which the trials need: ' +
+      'name one of its nodes');
+  }
   if ([url].flat().some((one) => /^memory:/i.test(one))) {
     throw new RangeError('url: memory: is a store of one process, and the trials need many; ' +
       'give a file, such as sqlite:./holdfast.db');

@@ -11,6 +11,8 @@
  */
 function redact(url) {
   const text = String(url);
+  const list = /^(quorum:)(.*)$/is.exec(text);
+  if (list !== null) return list[1] + list[2].split(' ').map(redact).join(' ');
   // A path may have an @ in its name, and no password.
   const local = /^(sqlite|memory):/i.test(text);
   const bare = local ? text : text.replace(/^([a-z][a-z0-9+.-]*:)?(\/*)[^]*@/i, '$1$2***@');
