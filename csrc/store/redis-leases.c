@@ -292,16 +292,15 @@ static bool answer_vote(hf__redis_task *task, const hf__reply *reply) {
     hf__reply take = *reply;
 
     if (reply->n_items == 4 && reply->items[1].type == HF__REPLY_INTEGER &&
-        reply->items[1].integer == NO_VOTE && reply->items[2].type == HF__REPLY_INTEGER) {
-        vote->server_us = (uint64_t)reply->items[2].integer;
+        reply->items[1].integer == NO_VOTE) {
         vote->is_void = true;
         hf__redis_refuse(task->op, HF_REFUSED_OWNER);
-        return true;
+        return hf__redis_read_clock(&reply->items[2], &vote->server_us);
     }
-    if (reply->n_items < 3 || reply->items[reply->n_items - 1].type != HF__REPLY_INTEGER)
+    if (reply->n_items < 3 ||
+        !hf__redis_read_clock(&reply->items[reply->n_items - 1], &vote->server_us))
         return false;
     take.n_items--;
-    vote->server_us = (uint64_t)reply->items[take.n_items].integer;
     return answer_take(task, &take);
 }
 

@@ -55,14 +55,20 @@ static hf_code encode_mark(hf__redis_call *call, const hf__redis_server *server,
     return HF_OK;
 }
 
+bool hf__redis_read_clock(const hf__reply *item, uint64_t *us) {
+    if (item->type != HF__REPLY_INTEGER || item->integer < 0 || item->integer > HF_INT_MAX)
+        return false;
+    *us = (uint64_t)item->integer;
+    return true;
+}
+
 static bool answer_mark(hf__redis_task *task, const hf__reply *reply) {
     hf__redis_mark *mark = hf__of(task->op, hf__redis_mark, op);
     const hf__reply *item = reply->items;
 
-    if (!hf__redis_has_shape(reply, 2, 1) || item[1].integer < 0 ||
-        item[2].text.len > HF__MARKER_MAX)
+    if (!hf__redis_has_shape(reply, 2, 1) || item[2].text.len > HF__MARKER_MAX ||
+        !hf__redis_read_clock(&item[1], &mark->server_us))
         return false;
-    mark->server_us = (uint64_t)item[1].integer;
     mark->len = item[2].text.len;
     if (mark->len > 0) memcpy(mark->text, item[2].text.data, mark->len);
     mark->text[mark->len] = '\0';

@@ -128,6 +128,8 @@ bool hf__redis_put_keys(hf__redis_instance *s, const hf_op *op, hf__buffer *out)
 void hf__redis_put_epoch(const hf__redis_server *server, hf__buffer *out);
 
 /* ---- redis-member.c */
+/* A server's clock, in microseconds. False: it is none. */
+bool hf__redis_read_clock(const hf__reply *item, uint64_t *us);
 /* What a vote has behind a take: the marker that it must find. */
 void hf__redis_put_marker(const hf__redis_instance *s, hf__buffer *out);
 
