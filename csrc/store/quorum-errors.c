@@ -36,7 +36,7 @@ void hf__quorum_why(const hf__quorum *q, uint8_t index, hf_vote *vote) {
     case HF__NODE_UNKNOWN:
         vote->kind = HF_VOTE_DOWN;
         hf__error_set(&vote->error, HF_EUNAVAIL, HF_RETRYABLE,
-                      "%s has been connected to, but not been asked yet", node->name);
+                      "%s is only just being asked whether it has a vote", node->name);
         return;
     case HF__NODE_DOWN: break;
     }

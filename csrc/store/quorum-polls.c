@@ -46,7 +46,6 @@ struct hf__poll {
     uint64_t sent_ns;
     uint32_t n_open; /* papers at their nodes */
     uint8_t verb;
-    uint8_t space;
     uint32_t limit;
     uint32_t flags;
     uint32_t n_keys;
@@ -132,7 +131,6 @@ static hf__poll *poll_new(hf__quorum *q, hf_op *op) {
     poll->quorum = q;
     poll->op = op;
     poll->verb = op->verb;
-    poll->space = op->space;
     poll->limit = op->limit;
     poll->flags = op->flags;
     poll->token = op->token;
@@ -162,7 +160,7 @@ static void fill(hf__paper *paper, hf_verb verb) {
     hf_op *op = &paper->op;
 
     hf_op_init(op, verb, on_paper, paper);
-    op->space = poll->space;
+    op->space = HF_LEASES;
     op->keys = poll->keys;
     op->n_keys = poll->n_keys;
     op->token = poll->token;
@@ -502,21 +500,28 @@ static void on_paper(hf_op *op) {
     hf__scope_enter(scope);
     poll->n_open--;
     hf__quorum_answered(q, paper->node, op->error.code != HF_OK ? &op->error : NULL);
-    /* The poll stays while what it says is worked off. */
-    poll->n_open++;
     if (phase == ASKED && poll->verb == HF_DROP && op->error.code != HF_OK) owe(paper, false);
-    if (phase == REPAIRING) paper->phase = REPAIRED;
-    poll->n_open--;
-    if (phase == ASKED)
+    if (phase == ASKED) {
         on_vote(paper);
-    else if (phase == WRITING)
+    } else if (phase == WRITING) {
         on_written(paper);
-    else
+    } else {
+        paper->phase = REPAIRED;
         free_if_over(poll);
+    }
     hf__scope_leave(scope);
 }
 
 /* ---------------------------------------------------------------- begin */
+
+static uint64_t timeout_ms(const hf__poll *poll) {
+    const hf__quorum *q = poll->quorum;
+    uint64_t ms = hf__quorum_patience_ms(q, poll->ttl_ms);
+
+    if (poll->verb == HF_TAKE || poll->verb == HF_KEEP) return ms;
+    if (poll->verb == HF_DROP) return ms < DROP_LEAST_MS ? DROP_LEAST_MS : ms;
+    return PING_MS;
+}
 
 /* The rest is not waited for. After a loop that was stuck the answers may be there already, unread:
  * it is looked once more, in a later turn. */
@@ -540,7 +545,7 @@ static void on_timeout(hf__timer *timer) {
         if (!votes && !writes) continue;
         if (node->heard_ns <= poll->sent_ns) node->silent = true;
         hf__error_set(&paper->error, HF_EUNAVAIL, HF_RETRYABLE, "%s did not answer within %llu ms",
-                      node->name, (unsigned long long)hf__quorum_patience_ms(q, poll->ttl_ms));
+                      node->name, (unsigned long long)timeout_ms(poll));
         verdict = votes ? hf__round_vote(&poll->round, i, HF__VOTE_NONE, 0, now)
                         : hf__round_written(&poll->round, i, HF__VOTE_NONE, now);
     }
@@ -551,15 +556,6 @@ static void on_timeout(hf__timer *timer) {
 /* What asks for no promise is for nodes without a vote too. */
 static bool is_for_all(const hf__poll *poll) {
     return poll->verb != HF_TAKE && poll->verb != HF_KEEP;
-}
-
-static uint64_t timeout_ms(const hf__poll *poll) {
-    const hf__quorum *q = poll->quorum;
-    uint64_t ms = hf__quorum_patience_ms(q, poll->ttl_ms);
-
-    if (poll->verb == HF_TAKE || poll->verb == HF_KEEP) return ms;
-    if (poll->verb == HF_DROP) return ms < DROP_LEAST_MS ? DROP_LEAST_MS : ms;
-    return PING_MS;
 }
 
 /* Those who cannot be asked do not vote. A lease that ends is told to all that there is a
