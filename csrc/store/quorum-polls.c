@@ -412,7 +412,8 @@ static void write_fences(hf__poll *poll) {
 }
 
 static void act(hf__poll *poll, hf__verdict verdict) {
-    if (verdict == HF__ROUND_WRITES) write_fences(poll);
+    /* Also where a majority has it in writing already: the more do, the more of them may forget. */
+    if (verdict == HF__ROUND_WRITES || verdict == HF__ROUND_WON) write_fences(poll);
     if (verdict <= HF__ROUND_WRITES || poll->op == NULL) return;
     repair(poll);
     conclude(poll, verdict);
@@ -464,6 +465,7 @@ static void on_vote(hf__paper *paper) {
         if (poll->verb == HF_TAKE && verdict == HF__ROUND_REFUSED && vote != HF__VOTE_AGAINST &&
             paper->asked)
             owe(paper, false);
+        if (verdict == HF__ROUND_WON) write_fences(poll);
         repair(poll);
         free_if_over(poll);
         return;

@@ -92,11 +92,9 @@ hf__verdict hf__round_vote(hf__round *round, uint8_t node, hf__ballot vote, uint
     assert(node < round->n && round->votes[node] == HF__VOTE_OPEN && vote != HF__VOTE_OPEN);
     round->votes[node] = (uint8_t)vote;
     round->proposals[node] = fence;
+    if (round->writing) note_proposal(round, node);
     if (hf__round_over(round)) return (hf__verdict)round->verdict;
-    if (round->writing) {
-        note_proposal(round, node);
-        return judge_writing(round, now_ns);
-    }
+    if (round->writing) return judge_writing(round, now_ns);
     /* Only what is counted is compared: the votes of the first majority. */
     if (vote == HF__VOTE_FOR && fence > round->fence) round->fence = fence;
     return judge_votes(round, now_ns);
