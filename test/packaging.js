@@ -56,6 +56,11 @@ function compile(file, ...options) {
 const consumer = `
 import { open, Holdfast, type Lock, HoldfastError } from 'holdfast';
 import { idempotency } from 'holdfast/express';
+import Redlock, { type ExecutionResult } from 'holdfast/redlock';
+
+export const redlock: Redlock = new Redlock(['redis://127.0.0.1']);
+export const released = async (): Promise<ExecutionResult> =>
+  (await redlock.acquire(['key'], 1000)).release();
 
 export async function use(): Promise<number | null> {
   const hf: Holdfast = await open('memory:');
@@ -131,13 +136,18 @@ function useFromJavaScript() {
   check('require loads it', () => {
     const code = `const { open } = require('holdfast');
       const { idempotency } = require('holdfast/express');
+      const Redlock = require('holdfast/redlock');
+      if (Redlock.default !== Redlock) throw new Error('not one class');
       (async () => {${program}})();`;
     assert.strictEqual(run(app, process.execPath, '-e', code), 'done\n');
   });
 
   check('import { open } loads it', () => {
     const code = `import { open } from 'holdfast';
-      import { idempotency } from 'holdfast/express';${program}`;
+      import { idempotency } from 'holdfast/express';
+      import Redlock, { ExecutionError } from 'holdfast/redlock';
+      if (new ExecutionError('', []) === new Redlock(['memory:'])) throw new Error('the same');
+      ${program}`;
     const output = run(app, process.execPath, '--input-type=module', '-e', code);
     assert.strictEqual(output, 'done\n');
   });
