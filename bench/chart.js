@@ -28,11 +28,12 @@ const CAPTIONS = {
 };
 
 // What a scenario's bars show: the first of the figures that are compared.
-function drawn({ title, unit, timed, compared: [name], figures }) {
+function drawn({ title, unit, timed, compared: [name], figures, unfinished = {} }) {
   const shown = Object.entries(figures).filter(([, of]) => name in of);
   return {
     caption: `${title}, ${CAPTIONS[name](unit)}`,
     series: shown.map(([who, of]) => [who, of[name]]),
+    missing: Object.keys(unfinished),
     write: (value) => (timed ? value.toPrecision(2)
       : Math.round(value).toLocaleString('en-US')),
   };
@@ -51,7 +52,7 @@ function scaleOf(series, timed) {
 // Each scenario has a scale of its own: their rates differ by orders of magnitude, and what is
 // compared stands within one.
 function bars(result, top) {
-  const { caption, series, write } = drawn(result);
+  const { caption, series, missing, write } = drawn(result);
   const scale = scaleOf(series, result.timed);
   const parts = [text(0, top + BAR, caption, 'class="title"')];
   let y = top + BAR + 2 * GAP;
@@ -60,7 +61,7 @@ function bars(result, top) {
     parts.push(
       text(LABELS - 8, middle + 4, name, 'text-anchor="end"'),
       `<rect x="${LABELS}" y="${y}" width="${round(Math.max(1, scale(figure.median)))}"`
-      + ` height="${BAR}" fill="${COLORS[i % COLORS.length]}"/>`,
+      + ` height="${BAR}" fill="${COLORS[Math.min(i, COLORS.length - 1)]}"/>`,
       `<path d="M${round(LABELS + scale(figure.q1))} ${middle}H${round(LABELS + scale(figure.q3))}"`
       + ' stroke="#212529"/>',
       text(LABELS + scale(Math.max(figure.median, figure.q3)) + 8, middle + 4,
@@ -68,6 +69,11 @@ function bars(result, top) {
     );
     y += BAR + GAP;
   });
+  for (const name of missing) {
+    const at = y + BAR / 2 + 4;
+    parts.push(text(LABELS - 8, at, name, 'text-anchor="end"'), text(LABELS, at, 'not measured'));
+    y += BAR + GAP;
+  }
   return { svg: parts.join('\n'), bottom: y + 2 * GAP };
 }
 

@@ -11,15 +11,15 @@ const { chart } = require('./chart');
 const { aimsText, scenarioText } = require('./report');
 
 const OUT = path.join(__dirname, 'out');
-const SUITES = ['sqlite', 'express', 'once', 'kv', 'handover', 'redis', 'wake', 'scale'];
+const SUITES = ['sqlite', 'express', 'once', 'kv', 'handover', 'redis', 'quorum', 'wake', 'scale'];
 // `scale` has no peer to compare with, and takes more than a minute whatever --seconds says; `wake`
-// is what a decision rests on, and measures nothing of Holdfast.
-const ONLY_ASKED = ['wake', 'scale'];
+// is what a decision rests on, and measures nothing of Holdfast; `quorum` takes some minutes.
+const ONLY_ASKED = ['quorum', 'wake', 'scale'];
 const UNASKED = SUITES.filter((name) => !ONLY_ASKED.includes(name));
 const SECONDS = 1.5;
 const HELP = `usage: node bench/index.js [suite...] [--seconds N] [--json FILE]
 
-suites: ${SUITES.join(', ')}; by default all but ${ONLY_ASKED.join(' and ')}
+suites: ${SUITES.join(', ')}; by default all but ${ONLY_ASKED.join(', ')}
   --seconds N   how long each contender of each scenario is measured, ${SECONDS} by default
   --json FILE   where the figures go, bench/out/latest.json by default; a chart goes beside it
 `;

@@ -10,6 +10,8 @@ const path = require('node:path');
 
 const TRIES = 5;
 const READY = 'Ready to accept connections';
+// Ctrl-C reaches the servers too, but not one that is frozen: it would stay behind.
+const ENDING = ['SIGTERM', 'SIGINT'];
 
 /** A port that was free a moment ago. */
 async function freePort() {
@@ -40,10 +42,10 @@ async function startAt(port, dir) {
   const leave = () => server.kill('SIGKILL');
   const stopped = () => process.exit(1);
   process.once('exit', leave);
-  process.once('SIGTERM', stopped);
+  for (const signal of ENDING) process.once(signal, stopped);
   const exit = once(server, 'exit').then(() => {
     process.off('exit', leave);
-    process.off('SIGTERM', stopped);
+    for (const signal of ENDING) process.off(signal, stopped);
   });
   if (!await ready(server)) {
     await exit;
@@ -52,8 +54,12 @@ async function startAt(port, dir) {
   server.stdout.resume(); // nobody reads on, and a full pipe would stop it
   return {
     port,
+    /** The server stands still, and its connections stay open. */
+    freeze: () => server.kill('SIGSTOP'),
+    resume: () => server.kill('SIGCONT'),
     async stop() {
       server.kill('SIGTERM');
+      server.kill('SIGCONT'); // one that is frozen would never hear of it
       await exit;
     },
   };
@@ -62,8 +68,8 @@ async function startAt(port, dir) {
 /**
  * Starts a redis-server that keeps its files in `folder`.
  *
- * @returns {Promise<{ port: number, stop: () => Promise<void> } | null>} null where redis-server is
- *   not installed
+ * @returns {Promise<{ port: number, freeze: () => void, resume: () => void,
+ *   stop: () => Promise<void> } | null>} null where redis-server is not installed
  */
 async function startRedis(folder) {
   const dir = path.join(folder, 'redis');

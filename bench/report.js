@@ -10,6 +10,7 @@ const FIGURES = {
   trips: { head: 'p50, round trips', digits: 2 },
   trips99: { head: 'p99, round trips', digits: 1 },
   cpu: { head: 'CPU us', digits: 1 },
+  failed: { head: '% failed', digits: 2 },
   server: { head: 'server CPU us', digits: 1 },
   told: { head: 'messages', digits: 2 },
   lag99: { head: 'lag p99 ms', digits: 1 },
@@ -64,8 +65,12 @@ function ratioLines(who, ratios, shown) {
   });
 }
 
-/** A scenario's results: medians of the rounds, and below, our ratios to each peer's. */
-function scenarioText({ title, unit, timed, compared, figures, ratios, more }) {
+/**
+ * A scenario's results: medians of the rounds, and below, our ratios to each peer's; then, where a
+ * scenario has it, the `cost` of its state to each of all, and why somebody is `unfinished`.
+ */
+function scenarioText({ title, unit, timed, compared, figures, ratios, more, ...rest }) {
+  const { cost = {}, unfinished = {} } = rest;
   const names = Object.keys(figures);
   const shown = Object.keys(FIGURES).filter((name) => names.some((who) => name in figures[who]));
   const head = shown.map((name) => (name === 'rate' ? `${unit}${FIGURES.rate.head}`
@@ -77,11 +82,14 @@ function scenarioText({ title, unit, timed, compared, figures, ratios, more }) {
     ...align([['', ...head], ...rows]).map((line) => `  ${line}`),
     ...ratioLines(names[0], ratios, compared),
     ...Object.entries(more).flatMap(([who, others]) => ratioLines(who, others, compared)),
+    ...Object.entries(cost).flatMap(([who, own]) => ratioLines(who, own, compared)),
+    ...Object.entries(unfinished).map(([who, reason]) => `  ${who}: nothing measured, ${reason}`),
   ];
   return `${title}\n${lines.join('\n')}\n`;
 }
 
 function aimText({ what, aim, measured, unit, digits = 2, met }) {
+  if (measured === null) return `  missed  ${what}: ${aim}; not measured`;
   const shown = unit === undefined ? times(measured) : `${number(measured, digits)} ${unit}`;
   return `  ${met ? 'met   ' : 'missed'}  ${what}: ${aim}; measured ${shown}`;
 }

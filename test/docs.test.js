@@ -100,7 +100,8 @@ describe('examples', function () {
     });
   }
 
-  const withServers = ['express', 'quorum', 'redis', 'redlock'].map((name) => `examples/${name}.js`);
+  const withServers = ['express', 'quorum', 'redis', 'redlock']
+    .map((name) => `examples/${name}.js`);
 
   it('are all run here', () => {
     const there = fs.readdirSync(path.join(root, 'examples')).filter((name) => /\.js$/.test(name));

@@ -1,14 +1,16 @@
 'use strict';
 
 const path = require('node:path');
+const { setTimeout: sleep } = require('node:timers/promises');
 
 const { open } = require('holdfast');
 
 const RENEWED = { wait: Infinity };
 const NOT_RENEWED = { wait: Infinity, renew: false };
+const LOOK_MS = 10;
 
-async function openLocker(url) {
-  const hf = await open(url);
+async function openLocker(url, options) {
+  const hf = await open(url, options);
   return {
     hf,
     acquire: (key, renew) => hf.lock(key, renew ? RENEWED : NOT_RENEWED),
@@ -38,4 +40,21 @@ function openHoldfastRedis(port) {
   return openLocker(`redis://127.0.0.1:${port}`);
 }
 
-module.exports = { openHoldfast, openHoldfastMemory, openHoldfastRedis };
+/**
+ * Holdfast on a quorum of Redis servers of this machine, as it comes.
+ *
+ * @param {number[]} ports
+ * @param {{ fencing?: boolean }} [options]
+ */
+async function openHoldfastQuorum(ports, options) {
+  const locker = await openLocker(ports.map((port) => `redis://127.0.0.1:${port}`), options);
+  return {
+    ...locker,
+    /** Resolves when all nodes vote. */
+    async settle() {
+      while (!locker.hf.nodes().every(({ state }) => state === 'voting')) await sleep(LOOK_MS);
+    },
+  };
+}
+
+module.exports = { openHoldfast, openHoldfastMemory, openHoldfastRedis, openHoldfastQuorum };

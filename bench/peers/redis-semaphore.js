@@ -1,8 +1,11 @@
 'use strict';
 
 const Redis = require('ioredis');
-const { Mutex } = require('redis-semaphore');
+const { Mutex, RedlockMutex } = require('redis-semaphore');
 
+const { connectNodes, NODE_TIMEOUT_MS } = require('./redis-nodes');
+
+const TTL_MS = 30000;
 const RENEWED = 3; // times in a TTL, as Holdfast does
 
 /**
@@ -38,4 +41,24 @@ function openRedisSemaphore(port, options) {
   };
 }
 
-module.exports = { openRedisSemaphore };
+/**
+ * The RedlockMutex of redis-semaphore on a quorum of Redis servers. It always renews, and waits for
+ * all nodes: without a `commandTimeout` it hangs for as long as one of them does.
+ *
+ * @param {number[]} ports of the servers on this machine
+ */
+function openRedlockMutex(ports) {
+  const nodes = connectNodes(ports, { commandTimeout: NODE_TIMEOUT_MS });
+  return {
+    async acquire(key) {
+      const mutex = new RedlockMutex(nodes.clients, key, { lockTimeout: TTL_MS });
+      await mutex.acquire();
+      return mutex;
+    },
+    release: (mutex) => mutex.release(),
+    settle: nodes.settle,
+    close: nodes.close,
+  };
+}
+
+module.exports = { openRedisSemaphore, openRedlockMutex };

@@ -1,7 +1,9 @@
 'use strict';
 
 const Redis = require('ioredis');
-const { createLock, IoredisAdapter } = require('redlock-universal');
+const { createLock, createRedlock, IoredisAdapter } = require('redlock-universal');
+
+const { connectNodes, NODE_TIMEOUT_MS } = require('./redis-nodes');
 
 const TTL_MS = 30000;
 
@@ -39,7 +41,35 @@ function openRedlockUniversal(port, options) {
   };
 }
 
+/**
+ * redlock-universal on a quorum of Redis servers. Its adapters have a timeout of their own, 5 s as
+ * they come, and it waits for all nodes.
+ *
+ * @param {number[]} ports of the servers on this machine
+ */
+function openRedlockUniversalQuorum(ports) {
+  const nodes = connectNodes(ports);
+  const adapters = nodes.clients.map((client) => (
+    new IoredisAdapter(client, { timeout: NODE_TIMEOUT_MS })
+  ));
+  const locks = new Map();
+
+  function lockOf(key) {
+    if (!locks.has(key)) locks.set(key, createRedlock({ adapters, key, ttl: TTL_MS }));
+    return locks.get(key);
+  }
+
+  return {
+    acquire: (key) => lockOf(key).acquire(),
+    async release(handle) {
+      if (!await lockOf(handle.key).release(handle)) throw new Error('no majority released it');
+    },
+    settle: nodes.settle,
+    close: nodes.close,
+  };
+}
+
 /** Looks again after every millisecond. */
 const FAST_OPTIONS = { retryDelay: 1 };
 
-module.exports = { openRedlockUniversal, FAST_OPTIONS };
+module.exports = { openRedlockUniversal, openRedlockUniversalQuorum, FAST_OPTIONS };
