@@ -422,6 +422,20 @@ void hf__quorum_answered(hf__quorum *q, uint8_t index, const hf_error *error) {
     hf__quorum_changed(q);
 }
 
+uint64_t hf__quorum_common_us(const hf__quorum *q) {
+    int64_t now_us = (int64_t)(hf__quorum_now(q) / 1000);
+    hf__tally shown = {0};
+
+    for (uint8_t i = 0; i < q->n; i++) {
+        const hf__node_clock *clock = &q->nodes[i].clock;
+        int64_t us = clock->low_us + (clock->high_us - clock->low_us) / 2 + now_us;
+
+        if (clock->known) hf__tally_add(&shown, us > 0 ? (uint64_t)us : 0);
+    }
+    if (shown.n < hf__majority(q->n)) return 0;
+    return hf__tally_reach(&shown, (uint8_t)(shown.n / 2 + 1));
+}
+
 bool hf__quorum_clock(hf__quorum *q, uint8_t index, uint64_t sent_ns, uint64_t server_us) {
     uint64_t now = hf__quorum_now(q);
 

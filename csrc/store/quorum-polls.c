@@ -44,7 +44,8 @@ struct hf__poll {
     hf__timer timer; /* when the silent ones are not waited for any more */
     bool graced;
     uint64_t sent_ns;
-    uint32_t n_open; /* papers at their nodes */
+    uint64_t seed_us; /* of fences */
+    uint32_t n_open;  /* papers at their nodes */
     uint8_t verb;
     uint32_t limit;
     uint32_t flags;
@@ -201,6 +202,7 @@ static void ask_take(hf__paper *paper, uint32_t limit, uint8_t phase) {
     op->note = poll->note;
     op->who = poll->who;
     op->holder = &paper->holder;
+    op->fence_in = poll->seed_us;
     paper->asked = true;
     node->taken_ns = poll->sent_ns;
     note_sent(paper, phase);
@@ -597,6 +599,7 @@ bool hf__quorum_poll(hf__quorum *q, hf_op *op) {
 
     if (poll == NULL) return false;
     poll->sent_ns = hf__quorum_now(q);
+    poll->seed_us = q->fencing ? hf__quorum_common_us(q) : 0;
     poll->timer.fire = on_timeout;
     /* Only a lease that is taken is worth nothing when its time is over. */
     hf__round_begin(&poll->round, q->n, q->fencing && op->verb == HF_TAKE,

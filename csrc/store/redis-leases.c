@@ -96,7 +96,7 @@ static hf_code encode_take(hf__redis_call *call, const hf__redis_server *server,
     bool marks = (op->flags & HF_OP_INTENT) != 0;
 
     hf__redis_begin(task, server, out, 2 * op->n_keys,
-                    (is_plain ? 8u : 10u) + (s->member != NULL ? 2u : 0u));
+                    (is_plain ? 8u : 10u) + (s->member != NULL ? 3u : 0u));
     if (!hf__redis_put_keys(s, op, out)) return out_of_memory(error);
     hf__resp_int(out, call->nonce);
     hf__resp_token(out, &op->token);
@@ -112,7 +112,12 @@ static hf_code encode_take(hf__redis_call *call, const hf__redis_server *server,
         else
             hf__resp_text(out, "");
     }
-    if (s->member != NULL) hf__redis_put_marker(s, out);
+    if (s->member == NULL) return HF_OK;
+    hf__redis_put_marker(s, out);
+    if (op->fence_in > 0)
+        hf__resp_int(out, (int64_t)op->fence_in);
+    else
+        hf__resp_text(out, "");
     return HF_OK;
 }
 

@@ -758,6 +758,10 @@ const char hf__redis_lua_scan[] =
 
 const char hf__redis_lua_take[] =
     "local n_args = #ARGV\n"
+    "local function seed()\n"
+    "    local t = redis.call('TIME')\n"
+    "    return t[1] * 1000000 + t[2]\n"
+    "end\n"
     "local NOT_THE_OWNER, HOLDS_SOME, FENCES_USED_UP = -1, -2, -3\n"
     "local FENCE_MAX = 9007199254740991\n"
     "local MARK_MS = 2000\n"
@@ -766,8 +770,7 @@ const char hf__redis_lua_take[] =
     "local function next_fence(state)\n"
     "    local counter, epoch = match(state or '', '^(%d+) (%S+)')\n"
     "    if epoch == ARGV[5] and epoch ~= '-' then return counter + 1 end\n"
-    "    local t = call('TIME')\n"
-    "    return math.max((counter or 0) + 1, t[1] * 1000000 + t[2])\n"
+    "    return math.max((counter or 0) + 1, seed())\n"
     "end\n"
     "local function describe(fence, holder)\n"
     "    return string.format('%.0f %s %s %s', fence, ARGV[5], holder, ARGV[7])\n"
@@ -1005,7 +1008,13 @@ const char hf__redis_lua_take[] =
     "return {nonce, 1, fence, awaited}\n";
 
 const char hf__redis_lua_vote[] =
-    "local n_args = #ARGV - 2\n"
+    "local n_args = #ARGV - 3\n"
+    "local function seed()\n"
+    "    local us = tonumber(ARGV[#ARGV])\n"
+    "    if us then return us end\n"
+    "    local t = redis.call('TIME')\n"
+    "    return t[1] * 1000000 + t[2]\n"
+    "end\n"
     "local function take()\n"
     "local NOT_THE_OWNER, HOLDS_SOME, FENCES_USED_UP = -1, -2, -3\n"
     "local FENCE_MAX = 9007199254740991\n"
@@ -1015,8 +1024,7 @@ const char hf__redis_lua_vote[] =
     "local function next_fence(state)\n"
     "    local counter, epoch = match(state or '', '^(%d+) (%S+)')\n"
     "    if epoch == ARGV[5] and epoch ~= '-' then return counter + 1 end\n"
-    "    local t = call('TIME')\n"
-    "    return math.max((counter or 0) + 1, t[1] * 1000000 + t[2])\n"
+    "    return math.max((counter or 0) + 1, seed())\n"
     "end\n"
     "local function describe(fence, holder)\n"
     "    return string.format('%.0f %s %s %s', fence, ARGV[5], holder, ARGV[7])\n"

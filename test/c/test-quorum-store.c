@@ -161,6 +161,26 @@ TEST(fences_grow_over_different_counters) {
     end(&s);
 }
 
+/* A counter that is lost goes on from the clock of most nodes. */
+TEST(fences_go_by_most_clocks) {
+    uint64_t last;
+    scene s;
+
+    begin(&s, "fencing=true");
+    all_vote(&s);
+    CHECK_STR(redis_do_at(0, "PING"), "PONG");
+    last = take(&s, "k", 1)->fence;
+    CHECK_UINT(last, UINT64_C(1800000000000000));
+    CHECK(drop(&s, "k", 1));
+    world_pass(&s.world, 1000);
+    for (size_t i = 0; i < NODES; i++)
+        CHECK_STR(redis_do_at(i, "FLUSHALL"), "OK");
+    (void)take(&s, "l", 2); /* finds that out */
+    all_vote(&s);
+    CHECK_UINT(take(&s, "k", 3)->fence, last + 1000000);
+    end(&s);
+}
+
 /* ---- nodes that have forgotten */
 
 static void restart_node_0(scene *s, bool with_data) {

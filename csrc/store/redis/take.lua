@@ -18,4 +18,9 @@
 -- first write, and the first write is one that a server refuses when its memory is full.
 
 local n_args = #ARGV
+local function seed()
+    local t = redis.call('TIME')
+    return t[1] * 1000000 + t[2]
+end
+
 --@ take

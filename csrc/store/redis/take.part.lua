@@ -1,4 +1,5 @@
--- What take and vote have in common: see take.lua. n_args says how many of ARGV are the take's.
+-- What take and vote have in common: see take.lua. n_args says how many of ARGV are the take's, and
+-- seed() what a counter of another epoch goes on from.
 local NOT_THE_OWNER, HOLDS_SOME, FENCES_USED_UP = -1, -2, -3
 local FENCE_MAX = 9007199254740991
 local MARK_MS = 2000
@@ -6,13 +7,12 @@ local MARK_MS = 2000
 local call, match = redis.call, string.match
 local nonce, token = tonumber(ARGV[1]), ARGV[2]
 
--- The number after the one in a key's state. A state of another epoch may be an old one: then the
+-- The number after the one in a key's state. A state of another epoch may be an old one: then a
 -- clock decides, which has gone on since.
 local function next_fence(state)
     local counter, epoch = match(state or '', '^(%d+) (%S+)')
     if epoch == ARGV[5] and epoch ~= '-' then return counter + 1 end
-    local t = call('TIME')
-    return math.max((counter or 0) + 1, t[1] * 1000000 + t[2])
+    return math.max((counter or 0) + 1, seed())
 end
 
 -- A key's state, and the details of one who shares it: fence, epoch, token, what is told.

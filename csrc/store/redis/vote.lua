@@ -2,11 +2,20 @@
 -- read. What the two say is one instant.
 --
 -- KEYS   as in take.lua
--- ARGV   as in take.lua, and behind that the name of the marker, and what it must be
+-- ARGV   as in take.lua, and behind that the name of the marker, what it must be, and what the
+--        clocks of most nodes show (us), "" if that is not known
 -- Gives  nonce, -4, the server's clock (us), the marker: there is no vote
 --        else what take.lua gives, and behind that the server's clock
 
-local n_args = #ARGV - 2
+local n_args = #ARGV - 3
+
+-- Not its own clock, unless no other is known: it may be wrong for good.
+local function seed()
+    local us = tonumber(ARGV[#ARGV])
+    if us then return us end
+    local t = redis.call('TIME')
+    return t[1] * 1000000 + t[2]
+end
 
 local function take()
 --@ take
