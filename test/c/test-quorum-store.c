@@ -1,7 +1,7 @@
 /* The quorum store where it differs from others: nodes that are lost, come back, forget. The clocks
  * of nodes and instance stand still unless they are moved, all together. */
 #include "harness.h"
-#include "store/quorum-standing.h"
+#include "store/quorum-store.h"
 #include "store/stores.h"
 #include "support-redis.h"
 #include "support-rig.h"
@@ -161,8 +161,7 @@ TEST(fences_grow_over_different_counters) {
     end(&s);
 }
 
-/* A counter that is lost goes on from the clock of most nodes. */
-TEST(fences_go_by_most_clocks) {
+TEST(lost_counters_go_on_from_the_clock) {
     uint64_t last;
     scene s;
 
@@ -179,6 +178,39 @@ TEST(fences_go_by_most_clocks) {
     all_vote(&s);
     CHECK_UINT(take(&s, "k", 3)->fence, last + 1000000);
     end(&s);
+}
+
+/* From that of most nodes: one that is wrong, and has been for long enough to vote, moves no fence. */
+TEST(fences_go_by_most_clocks) {
+    static const struct {
+        int64_t offsets[NODES]; /* 0: not known */
+        uint64_t shows;
+    } table[] = {
+        {{5000, 5002, 5004}, 6002}, {{5000, 5002, 3600005000}, 6002},
+        {{5000, 5002, 1}, 6000},    {{5000, 0, 5002}, 6000},
+        {{5000, 0, 0}, 0},          {{0, 0, 0}, 0},
+    };
+    hf__quorum_node nodes[NODES];
+    hf__quorum q;
+    world w;
+
+    parameters = NULL;
+    world_open(&w, &subject);
+    memset(&q, 0, sizeof q);
+    q.n = NODES;
+    q.nodes = nodes;
+    q.base.env.clock = &w.clock;
+    w.boot_ns = 1000000; /* 1,000 us */
+    for (size_t row = 0; row < sizeof table / sizeof table[0]; row++) {
+        memset(nodes, 0, sizeof nodes);
+        for (size_t i = 0; i < NODES; i++) {
+            int64_t offset = table[row].offsets[i];
+            nodes[i].clock = (hf__node_clock){
+                .known = offset != 0, .low_us = offset - 20, .high_us = offset + 20};
+        }
+        CHECK_UINT(hf__quorum_common_us(&q), table[row].shows);
+    }
+    world_close(&w);
 }
 
 /* ---- nodes that have forgotten */
