@@ -285,11 +285,12 @@ typedef struct hf_client_options {
  *                              sentinelUsername, sentinelPassword, tls (false), tlsCa, tlsCert,
  *                              tlsKey (PEM), tlsServername, tlsRejectUnauthorized (true), tlsRoots
  *                              (PEM, in place of the system's authorities)
- *   quorum:URL URL ...         1 to 15 of redis: and its like but Cluster, separated by blanks: locks
- *                              over a majority of them. What those take, for all of them, and maxTtl
- *                              (50 ms to 24 h; 5 min), nodeTimeout (1 ms to 1 h; 5 % of the ttl,
- *                              10 ms at least), fencing (false), quarantine (true; false is for
- *                              tests alone: locks may then overlap)
+ *   quorum:[?NAME=VALUE&...] URL URL ...
+ *                              locks over a majority of 1 to 15 of redis: and its like but Cluster;
+ *                              what those take, for all of them, and maxTtl (50 ms to 24 h;
+ *                              5 min), nodeTimeout (1 ms to 1 h; 5 % of the ttl, 10 ms at least),
+ *                              fencing (false), quarantine (true; false is for tests alone: locks
+ *                              may then overlap)
  *
  * What stands on the right are its settings, with range and default; each can also be a parameter
  * of the URL (?name=value&...). Does not connect yet. `options` NULL: HF_CLIENT_DEFAULTS. Errors:

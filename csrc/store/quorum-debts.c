@@ -1,8 +1,8 @@
 /*
  * Debts: a token that a node may still have, though its holder has let it go or never won it. The
- * node is told at once if there is a connection, and again when there is a new one. What was sent on
- * a connection that broke may arrive after the drop that went over the next: it is told again, until
- * one time to live has passed since it first heard. Nothing waits for this.
+ * node is told at once if there is a connection, and again when there is a new one. What was sent
+ * on a connection that broke may arrive after the drop that went over the next: it is told again,
+ * until one time to live has passed since it first heard. Nothing waits for this.
  */
 #include "store/quorum-store.h"
 #include "util/alloc.h"

@@ -1,7 +1,7 @@
 /*
  * Lists on a quorum: what a majority of the nodes says is held. Each node is asked for a page, and
- * what lies below the last key of the shortest page is complete; where nothing there has a majority,
- * it goes on behind it.
+ * what lies below the last key of the shortest page is complete; where nothing there has a
+ * majority, it goes on behind it.
  */
 #include "store/quorum-store.h"
 #include "store/stores.h"

@@ -594,7 +594,7 @@ static void refuse(hf__poll *poll, hf__verdict verdict) {
 
 bool hf__quorum_poll(hf__quorum *q, hf_op *op) {
     hf__poll *poll = poll_new(q, op);
-    bool asks[HF__QUORUM_MAX];
+    bool asks[HF__QUORUM_MAX] = {false};
     hf__verdict verdict;
 
     if (poll == NULL) return false;

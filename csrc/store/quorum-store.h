@@ -104,8 +104,8 @@ void hf__quorum_answered(hf__quorum *q, uint8_t node, const hf_error *error);
 /* The server's clock, as an answer to what was asked at `sent_ns` gives it. False: it has jumped,
  * and the node has no vote any more. */
 bool hf__quorum_clock(hf__quorum *q, uint8_t node, uint64_t sent_ns, uint64_t server_us);
-/* What the clocks of most nodes show, in microseconds: their median, so that no minority of them that
- * is wrong decides; 0: too few are known. */
+/* What the clocks of most nodes show, in microseconds: their median, so that no minority of them
+ * that is wrong decides; 0: too few are known. */
 uint64_t hf__quorum_common_us(const hf__quorum *q);
 size_t hf__quorum_nodes(hf_store *store, hf_node *nodes, size_t max);
 

@@ -1,11 +1,11 @@
 /*
- * Watches on a quorum: one at each node, and what they tell comes to one hint. A release reaches the
- * nodes one after another; who tries at the first word finds the others not free yet. So the hint is
- * given when a majority has told, or a moment after the first.
+ * Watches on a quorum: one at each node, and what they tell comes to one hint. A release reaches
+ * the nodes one after another; who tries at the first word finds the others not free yet. So the
+ * hint is given when a majority has told, or a moment after the first.
  *
- * A split vote is one that nobody has won. Those who took part try again after a random time, longer
- * with every split: whoever is first then finds all nodes free (antirez, "Distributed Locks with
- * Redis", section "Retry on failure").
+ * A split vote is one that nobody has won. Those who took part try again after a random time,
+ * longer with every split: whoever is first then finds all nodes free (antirez, "Distributed Locks
+ * with Redis", section "Retry on failure").
  */
 #include "store/quorum-store.h"
 #include "store/stores.h"

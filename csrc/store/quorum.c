@@ -62,7 +62,7 @@ static void on_wake(hf__timer *timer) {
 
 static hf_code init(hf_store *store, hf_error *error) {
     hf__quorum *q = hf__quorum_self(store);
-    bool quarantine;
+    bool quarantine = true;
     uint8_t rules;
 
     hf__error_clear(error);

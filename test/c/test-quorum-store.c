@@ -180,7 +180,7 @@ TEST(lost_counters_go_on_from_the_clock) {
     end(&s);
 }
 
-/* From that of most nodes: one that is wrong, and has been for long enough to vote, moves no fence. */
+/* One that is wrong, and has been so for long enough to vote, moves no fence. */
 TEST(fences_go_by_most_clocks) {
     static const struct {
         int64_t offsets[NODES]; /* 0: not known */
