@@ -242,8 +242,7 @@ size_t hf__quorum_nodes(hf_store *store, hf_node *nodes, size_t max) {
     return q->n;
 }
 
-/* An operator should know that a node has no vote; what another client has found out it has told.
- * */
+/* An operator should know that a node has no vote. What another client found out it has told. */
 static void warn(hf__quorum *q, const hf__quorum_node *node, const hf_node *now) {
     static const char *const reasons[] = {
         [HF_NODE_RESTARTED] = "it was started again, and may have lost what it promised",

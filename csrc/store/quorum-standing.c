@@ -260,9 +260,8 @@ static bool wants_bar(const hf__membership *m, const hf__member_state *s) {
     return s->standing == HF__NODE_BLANK && has_rule(m) && count_nodes(m).marked > 0;
 }
 
-/* Somebody may have brought in a greater maxTtl since the others were read, and a node that has
- * lost its memory cannot say so: they are read anew before it is written how long it has no vote.
- * */
+/* Somebody may have brought in a greater maxTtl since the others were read, and a node without its
+ * memory cannot say so: they are read anew before it is written for how long it has no vote. */
 static hf__errand bar_when_fresh(const hf__membership *m, const hf__member_state *node) {
     uint8_t fresh = 0;
 
