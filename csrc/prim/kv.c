@@ -40,6 +40,9 @@ static hf_code check(const hf_client *client, const hf_op *op, hf_error *error) 
                              client->vt->name);
     if (check_key(op, error) != HF_OK) return error->code;
     if (op->fence_key.len > 0 && hf__check_key(op->fence_key, error) != HF_OK) return error->code;
+    if (op->verb == HF_LIST && op->value.len > HF_KEY_MAX)
+        return hf__error_set(error, HF_EINVAL, 0, "a list goes on after a key: up to %d bytes",
+                             HF_KEY_MAX);
     if (op->value.len > HF_VALUE_MAX)
         return hf__error_set(error, HF_ETOOBIG, 0,
                              "a value has up to %u bytes; the one for \"%.*s\" has %zu",

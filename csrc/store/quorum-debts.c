@@ -118,16 +118,23 @@ static hf__debt *debt_new(hf__quorum *q, const hf_slice *keys, uint32_t n_keys) 
     return debt;
 }
 
+static bool is_owed(const hf__quorum_node *node, const hf_token *token) {
+    for (const hf__node *at = node->debts.next; at != &node->debts; at = at->next)
+        if (hf__token_equal(&hf__of(at, hf__debt, node)->token, token)) return true;
+    return false;
+}
+
 void hf__quorum_owe(hf__quorum *q, uint8_t index, const hf_slice *keys, uint32_t n_keys,
                     const hf_token *token, uint64_t ttl_ms, bool again) {
     hf__quorum_node *node = &q->nodes[index];
+    bool is_down = q->membership.nodes[index].standing == HF__NODE_DOWN;
     uint64_t now = hf__quorum_now(q);
     hf__debt *debt;
 
     if (ttl_ms == 0) ttl_ms = q->base.max_ttl_ms;
-    /* What it was asked for last has lapsed, if ever it got it. */
-    if (q->is_over || node->n_debts >= DEBTS_MAX || now >= hf__add_ms(node->taken_ns, ttl_ms))
-        return;
+    if (q->is_over || node->n_debts >= DEBTS_MAX || is_owed(node, token)) return;
+    /* What it has had since before it was lost has lapsed. */
+    if (is_down && now >= hf__add_ms(node->down_ns, ttl_ms)) return;
     debt = debt_new(q, keys, n_keys);
     if (debt == NULL) return;
     debt->index = index;
@@ -140,7 +147,7 @@ void hf__quorum_owe(hf__quorum *q, uint8_t index, const hf_slice *keys, uint32_t
     hf__list_push(&node->debts, &debt->node);
     if (again)
         tell_again(debt, now);
-    else if (q->membership.nodes[index].standing == HF__NODE_DOWN)
+    else if (is_down)
         hf__timer_start(&q->timers, &debt->timer, debt->until_ns);
     else
         tell(debt);

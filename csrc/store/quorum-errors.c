@@ -23,6 +23,7 @@ void hf__quorum_why(const hf__quorum *q, uint8_t index, hf_vote *vote) {
                                                        : "put out of the quorum by another client");
         return;
     case HF__NODE_BLANK:
+        if (state->misses > 0) break;
         vote->kind = HF_VOTE_QUARANTINED;
         hf__error_set(&vote->error, HF_EQUORUM, HF_RETRYABLE,
                       "%s has no marker of the quorum yet, and too few others can be asked why",
@@ -30,10 +31,13 @@ void hf__quorum_why(const hf__quorum *q, uint8_t index, hf_vote *vote) {
         return;
     case HF__NODE_VOTES:
         vote->kind = HF_VOTE_DOWN;
-        hf__error_set(&vote->error, HF_EUNAVAIL, HF_RETRYABLE, "%s has not answered for a while",
+        hf__error_set(&vote->error, HF_EUNAVAIL, HF_RETRYABLE,
+                      node->silent ? "%s has not answered for a while"
+                                   : "%s is only just being asked whether it has a vote",
                       node->name);
         return;
     case HF__NODE_UNKNOWN:
+        if (state->misses > 0) break;
         vote->kind = HF_VOTE_DOWN;
         hf__error_set(&vote->error, HF_EUNAVAIL, HF_RETRYABLE,
                       "%s is only just being asked whether it has a vote", node->name);
@@ -56,6 +60,15 @@ static unsigned count(const hf_op *op, hf_vote_kind kind) {
     for (size_t i = 0; i < op->n_votes; i++)
         n += op->votes[i].kind == kind;
     return n;
+}
+
+/* Of nodes that are missing for several reasons: that the rest could not have made up for. */
+static const char *reason_of(const hf__quorum *q, const hf_op *op) {
+    unsigned down = count(op, HF_VOTE_DOWN);
+
+    if (down > (unsigned)(q->n - hf__majority(q->n))) return "down";
+    if (count(op, HF_VOTE_QUARANTINED) > 0) return "quarantined";
+    return down > 0 ? "down" : "held";
 }
 
 static const char *wanted(const hf_op *op) {
@@ -87,10 +100,7 @@ void hf__quorum_fail(const hf__quorum *q, hf_op *op, bool late) {
     const hf_vote *out = first_of(op, HF_VOTE_QUARANTINED);
     const hf_vote *why = down != NULL ? down : out;
     hf_slice key = op->keys != NULL ? op->keys[0] : (hf_slice){"", 0};
-    const char *reason = late           ? "time"
-                         : down != NULL ? "down"
-                         : out != NULL  ? "quarantined"
-                                        : "held";
+    const char *reason = late ? "time" : reason_of(q, op);
     /* Of a take the nodes are told; a renewal or release may have happened at some. */
     uint32_t doubt = op->verb == HF_KEEP || op->verb == HF_DROP ? HF_OUTCOME_UNKNOWN : 0;
 

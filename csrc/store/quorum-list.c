@@ -10,18 +10,25 @@
 #include <assert.h>
 #include <string.h>
 
+#define PATIENCE_MS 1000
+
 typedef struct page {
     struct listing *listing;
     hf_op op;
     uint8_t node;
-    size_t at; /* the first row that has not been merged */
+    bool is_open; /* it has not been answered */
+    size_t at;    /* the first row that has not been merged */
+    char after[HF_KEY_MAX];
 } page;
 
 typedef struct listing {
     hf__quorum *quorum;
-    hf_op *op;
+    hf_op *op;       /* NULL: it has ended */
+    hf__timer timer; /* when those who are silent are not waited for any more */
     char after[HF_KEY_MAX];
     size_t after_len;
+    char text[HF_KEY_MAX];
+    hf_slice key; /* in there: a page may come when the op has ended */
     uint8_t n_open;
     page pages[];
 } listing;
@@ -32,10 +39,10 @@ static void on_page(hf_op *op);
 static bool ask_all(listing *l) {
     hf__quorum *q = l->quorum;
 
-    l->n_open = 1; /* this call */
     for (uint8_t i = 0; i < q->n; i++) {
         page *p = &l->pages[i];
 
+        if (p->is_open) continue;
         p->listing = l;
         p->node = i;
         p->at = 0;
@@ -46,18 +53,23 @@ static bool ask_all(listing *l) {
             continue;
         }
         p->op.space = HF_LEASES;
-        p->op.keys = l->op->keys;
+        p->op.keys = &l->key;
         p->op.limit = l->op->limit;
         p->op.flags = l->op->flags;
-        p->op.value = (hf_slice){l->after, l->after_len};
+        memcpy(p->after, l->after, l->after_len);
+        p->op.value = (hf_slice){p->after, l->after_len};
+        p->is_open = true;
         l->n_open++;
         hf__quorum_asked(q, i);
         hf__store_submit(q->nodes[i].store, &p->op);
     }
-    return --l->n_open > 0;
+    hf__timer_start(&q->timers, &l->timer, hf__add_ms(hf__quorum_now(q), PATIENCE_MS));
+    return l->n_open > 0;
 }
 
 static void free_listing(listing *l) {
+    hf__timer_stop(&l->quorum->timers, &l->timer);
+    if (l->n_open > 0) return; /* with the last of them */
     for (uint8_t i = 0; i < l->quorum->n; i++)
         hf_op_reset(&l->pages[i].op);
     hf__free(l->quorum->base.env.allocator, l);
@@ -66,7 +78,11 @@ static void free_listing(listing *l) {
 /* ---------------------------------------------------------------- merging */
 
 static const hf_row *head_of(const page *p) {
-    return p->at < p->op.n_rows ? &p->op.rows[p->at] : NULL;
+    return !p->is_open && p->at < p->op.n_rows ? &p->op.rows[p->at] : NULL;
+}
+
+static bool has_row(const page *p, size_t at, hf_slice key) {
+    return !p->is_open && at < p->op.n_rows && hf__slice_equal(p->op.rows[at].key, key);
 }
 
 /* The least key that a page goes on with; NULL: all are through. */
@@ -89,7 +105,7 @@ static hf_slice bound_of(const listing *l) {
         const hf_op *op = &l->pages[i].op;
         hf_slice last;
 
-        if (op->n_rows == 0) continue;
+        if (l->pages[i].is_open || op->n_rows == 0) continue;
         last = op->rows[op->n_rows - 1].key;
         if (bound.len == 0 || hf__slice_compare(last, bound) < 0) bound = last;
     }
@@ -105,7 +121,7 @@ static uint8_t gather(const listing *l, hf_slice key, const hf_token *token, hf_
     for (uint8_t i = 0; i < l->quorum->n; i++) {
         const page *p = &l->pages[i];
 
-        for (size_t r = p->at; r < p->op.n_rows && hf__slice_equal(p->op.rows[r].key, key); r++) {
+        for (size_t r = p->at; has_row(p, r, key); r++) {
             const hf_holder *each = &p->op.rows[r].holder;
 
             if (memcmp(&each->token, token, sizeof *token) != 0) continue;
@@ -126,7 +142,7 @@ static uint8_t gather(const listing *l, hf_slice key, const hf_token *token, hf_
 static bool was_seen(const listing *l, uint8_t before, hf_slice key, const hf_token *token) {
     for (uint8_t i = 0; i < before; i++) {
         const page *p = &l->pages[i];
-        for (size_t r = p->at; r < p->op.n_rows && hf__slice_equal(p->op.rows[r].key, key); r++)
+        for (size_t r = p->at; has_row(p, r, key); r++)
             if (memcmp(&p->op.rows[r].holder.token, token, sizeof *token) == 0) return true;
     }
     return false;
@@ -137,7 +153,7 @@ static bool merge_key(listing *l, hf_slice key) {
     for (uint8_t i = 0; i < l->quorum->n; i++) {
         const page *p = &l->pages[i];
 
-        for (size_t r = p->at; r < p->op.n_rows && hf__slice_equal(p->op.rows[r].key, key); r++) {
+        for (size_t r = p->at; has_row(p, r, key); r++) {
             const hf_token *token = &p->op.rows[r].holder.token;
             hf_holder holder;
 
@@ -153,7 +169,7 @@ static bool merge_key(listing *l, hf_slice key) {
 static void skip_key(listing *l, hf_slice key) {
     for (uint8_t i = 0; i < l->quorum->n; i++) {
         page *p = &l->pages[i];
-        while (p->at < p->op.n_rows && hf__slice_equal(p->op.rows[p->at].key, key))
+        while (has_row(p, p->at, key))
             p->at++;
     }
 }
@@ -188,6 +204,11 @@ static void fail(listing *l) {
         memcpy(votes[i].node, q->nodes[i].name, sizeof votes[i].node);
         votes[i].kind = error->code == HF_OK ? HF_VOTE_FOR : HF_VOTE_DOWN;
         votes[i].error = *error;
+        if (l->pages[i].is_open) {
+            votes[i].kind = HF_VOTE_DOWN;
+            hf__error_set(&votes[i].error, HF_EUNAVAIL, HF_RETRYABLE,
+                          "%s did not answer within %d ms", q->nodes[i].name, PATIENCE_MS);
+        }
         if (error->code != HF_OK && !hf__quorum_can_ask(q, i)) hf__quorum_why(q, i, &votes[i]);
     }
     hf__quorum_fail(q, l->op, false);
@@ -200,7 +221,8 @@ static void finish(listing *l) {
     uint8_t answered = 0;
 
     for (uint8_t i = 0; i < q->n; i++)
-        answered = (uint8_t)(answered + (l->pages[i].op.error.code == HF_OK));
+        answered =
+            (uint8_t)(answered + (!l->pages[i].is_open && l->pages[i].op.error.code == HF_OK));
     if (answered < hf__majority(q->n)) {
         fail(l);
     } else if (merge(l)) {
@@ -209,8 +231,18 @@ static void finish(listing *l) {
     } else {
         op->applied = op->error.code == HF_OK;
     }
+    l->op = NULL;
     free_listing(l);
     hf__quorum_end(q, op);
+}
+
+/* What a majority says is enough. */
+static void on_timeout(hf__timer *timer) {
+    listing *l = hf__of(timer, listing, timer);
+
+    for (uint8_t i = 0; i < l->quorum->n; i++)
+        if (l->pages[i].is_open) l->quorum->nodes[i].silent = true;
+    finish(l);
 }
 
 static void on_page(hf_op *op) {
@@ -219,8 +251,13 @@ static void on_page(hf_op *op) {
     hf__scope *scope = l->quorum->base.env.scope;
 
     hf__scope_enter(scope);
+    p->is_open = false;
+    l->n_open--;
     hf__quorum_answered(l->quorum, p->node, op->error.code != HF_OK ? &op->error : NULL);
-    if (--l->n_open == 0) finish(l);
+    if (l->op == NULL)
+        free_listing(l);
+    else if (l->n_open == 0)
+        finish(l);
     hf__scope_leave(scope);
 }
 
@@ -231,11 +268,14 @@ bool hf__quorum_list(hf__quorum *q, hf_op *op) {
         hf__error_set(&op->error, HF_ENOMEM, HF_RETRYABLE, NULL);
         return false;
     }
-    assert(op->value.len <= sizeof l->after);
+    assert(op->value.len <= sizeof l->after && op->keys[0].len <= sizeof l->text);
     l->quorum = q;
     l->op = op;
+    l->timer.fire = on_timeout;
     if (op->value.len > 0) memcpy(l->after, op->value.data, op->value.len);
     l->after_len = op->value.len;
+    l->key = (hf_slice){l->text, op->keys[0].len};
+    if (l->key.len > 0) memcpy(l->text, op->keys[0].data, l->key.len);
     if (ask_all(l)) return true;
     fail(l);
     free_listing(l);

@@ -36,24 +36,51 @@ static bool next_url(hf_slice *list, hf_slice *url) {
     return url->len > 0;
 }
 
+static bool is_sentinel(const hf__url *url) {
+    return memmem(url->scheme.data, url->scheme.len, "sentinel", 8) != NULL;
+}
+
+static bool is_unix(const hf__url *url) {
+    return hf__slice_is(url->scheme, "unix");
+}
+
+static uint32_t port_of(const hf__url *url) {
+    return url->port != 0 ? url->port : is_sentinel(url) ? 26379u : 6379u;
+}
+
 static void name_node(hf__quorum_node *node) {
     const hf__url *url = &node->url;
-    bool is_v6 = url->host.len > 0 && memchr(url->host.data, ':', url->host.len) != NULL &&
-                 memchr(url->host.data, ',', url->host.len) == NULL;
     const char *host = url->host.len > 0 ? url->host.data : "127.0.0.1";
+    bool is_list = strchr(host, ',') != NULL;
+    bool is_v6 = !is_list && strchr(host, ':') != NULL;
+    int size = sizeof node->name;
+    int len;
 
-    if (hf__slice_is(url->scheme, "unix"))
-        (void)snprintf(node->name, sizeof node->name, "%.70s", url->path.data);
-    else if (memchr(host, ',', strlen(host)) != NULL)
-        (void)snprintf(node->name, sizeof node->name, "%.70s", host);
+    if (is_unix(url)) {
+        (void)snprintf(node->name, (size_t)size, "%s", url->path.data);
+        return;
+    }
+    if (is_list)
+        len = snprintf(node->name, (size_t)size, "%.50s", host);
     else
-        (void)snprintf(node->name, sizeof node->name, is_v6 ? "[%.64s]:%u" : "%.64s:%u", host,
-                       url->port != 0 ? url->port : 6379u);
+        len = snprintf(node->name, (size_t)size, is_v6 ? "[%.48s]:%u" : "%.50s:%u", host,
+                       port_of(url));
+    if (is_sentinel(url))
+        (void)snprintf(node->name + len, (size_t)(size - len), "/%s", url->path.data);
+}
+
+/* By what is written; that two names lead to one server shows when they are connected to. */
+static bool is_same_place(const hf__url *a, const hf__url *b) {
+    bool by_path = is_unix(a) || is_sentinel(a);
+
+    return hf__slice_equal(a->host, b->host) && port_of(a) == port_of(b) &&
+           is_unix(a) == is_unix(b) && is_sentinel(a) == is_sentinel(b) &&
+           (!by_path || hf__slice_equal(a->path, b->path));
 }
 
 static bool is_twice(const hf__quorum *q, const hf__quorum_node *node) {
     for (uint8_t i = 0; i < node->index; i++)
-        if (strcmp(q->nodes[i].name, node->name) == 0) return true;
+        if (is_same_place(&q->nodes[i].url, &node->url)) return true;
     return false;
 }
 
@@ -165,6 +192,7 @@ void hf__quorum_nodes_free(hf__quorum *q) {
 }
 
 static void open_node(hf__quorum_node *node);
+static void on_hush(hf__timer *timer);
 
 static void on_reopen(hf__timer *timer) {
     open_node(hf__of(timer, hf__quorum_node, reopen));
@@ -189,6 +217,7 @@ static void on_opened(hf_op *op) {
 
 static void open_node(hf__quorum_node *node) {
     node->reopen.fire = on_reopen;
+    node->hush.fire = on_hush;
     hf_op_init(&node->open_op, HF_OPEN, on_opened, node);
     hf__store_submit(node->store, &node->open_op);
 }
@@ -204,7 +233,7 @@ static uint8_t state_of(const hf__member_state *state) {
     switch ((hf__standing)state->standing) {
     case HF__NODE_DOWN: return state->coming ? HF_NODE_UNKNOWN : HF_NODE_DOWN;
     case HF__NODE_UNKNOWN:
-    case HF__NODE_BLANK: return HF_NODE_UNKNOWN;
+    case HF__NODE_BLANK: return state->misses > 0 ? HF_NODE_DOWN : HF_NODE_UNKNOWN;
     case HF__NODE_OUT: return HF_NODE_QUARANTINED;
     case HF__NODE_VOTES: return HF_NODE_VOTING;
     }
@@ -290,7 +319,13 @@ static void on_marked(hf_op *op) {
         op->error.code == HF_OK && hf__marker_read(&marker, (hf_slice){mark->text, mark->len});
 
     hf__quorum_answered(q, node->index, op->error.code != HF_OK ? &op->error : NULL);
-    if (op->error.code != HF_OK) node->error = op->error;
+    if (op->error.code != HF_OK)
+        node->error = op->error;
+    else if (!makes_sense)
+        hf__error_set(
+            &node->error, HF_EPROTO, 0,
+            "the marker of the quorum on %s makes no sense: has something else written it?",
+            node->name);
     hf_op_reset(op);
     if (q->is_over) return;
     if (makes_sense) {
@@ -310,7 +345,9 @@ static void send_errand(hf__quorum *q, hf__quorum_node *node, hf__errand errand)
 
     hf_op_init(&mark->op, HF_GET, on_marked, NULL);
     mark->errand = errand;
-    mark->max_ttl_ms = mark->bar_ms = hf__membership_most_ms(&q->membership);
+    mark->max_ttl_ms = hf__membership_most_ms(&q->membership);
+    memcpy(node->run_id, q->membership.nodes[node->index].run_id, sizeof node->run_id);
+    mark->run_id = node->run_id;
     node->mark_ns = hf__quorum_now(q);
     hf__quorum_asked(q, node->index);
     hf__redis_errand(node->store, mark);
@@ -350,13 +387,16 @@ void hf__quorum_probe(hf__quorum *q, uint8_t index) {
 /* ---------------------------------------------------------------- connections */
 
 /* Two names of one server must not give it two votes. */
-static bool is_other_server(hf__quorum *q, hf__quorum_node *node, const char *run_id) {
+static bool check_is_other(hf__quorum *q, hf__quorum_node *node, const char *run_id) {
+    node->twin = false;
     for (uint8_t i = 0; i < q->n; i++) {
         const hf__member_state *other = &q->membership.nodes[i];
 
         if (i == node->index || other->standing == HF__NODE_DOWN ||
             strcmp(other->run_id, run_id) != 0)
             continue;
+        node->twin = true;
+        memcpy(node->run_id, other->run_id, sizeof node->run_id);
         hf__error_set(&node->error, HF_EINVAL, 0,
                       "%s is the same server as %s, and has one vote: give each node its own",
                       node->name, q->nodes[i].name);
@@ -377,7 +417,7 @@ static void on_connected(void *data, const hf__redis_server *server) {
         hf__error_set(&node->error, HF_EACCES, 0,
                       "%s does not tell its run_id: allow its user the command INFO", node->name);
         hf__membership_down(&q->membership, node->index);
-    } else if (is_other_server(q, node, server->run_id)) {
+    } else if (check_is_other(q, node, server->run_id)) {
         hf__membership_up(&q->membership, node->index, server->run_id, hf__quorum_now(q));
     } else {
         hf__membership_down(&q->membership, node->index);
@@ -393,7 +433,17 @@ static void on_down(void *data, const hf_error *error) {
     if (q->is_over) return;
     node->error = *error;
     node->error.flags &= ~HF_OUTCOME_UNKNOWN;
+    node->twin = false;
+    if (q->membership.nodes[node->index].standing != HF__NODE_DOWN)
+        node->down_ns = hf__quorum_now(q);
     hf__membership_down(&q->membership, node->index);
+    /* One that is the same server by another name may have the vote now. */
+    for (uint8_t i = 0; i < q->n; i++) {
+        hf__quorum_node *other = &q->nodes[i];
+
+        if (other->twin && check_is_other(q, other, other->run_id))
+            hf__membership_up(&q->membership, i, other->run_id, hf__quorum_now(q));
+    }
     hf__quorum_look(q);
 }
 
@@ -403,12 +453,24 @@ bool hf__quorum_can_ask(const hf__quorum *q, uint8_t index) {
     return hf__membership_votes(&q->membership, index) && !q->nodes[index].silent;
 }
 
+static bool is_hushed(const hf__quorum_node *node, uint64_t now) {
+    return node->n_open >= SILENT_OPEN && now >= node->heard_ns + SILENT_NS;
+}
+
+/* The answers may have been there, unread, while the loop was stuck: by now they are read. */
+static void on_hush(hf__timer *timer) {
+    hf__quorum_node *node = hf__of(timer, hf__quorum_node, hush);
+
+    if (is_hushed(node, hf__quorum_now(node->quorum))) node->silent = true;
+}
+
 void hf__quorum_asked(hf__quorum *q, uint8_t index) {
     hf__quorum_node *node = &q->nodes[index];
     uint64_t now = hf__quorum_now(q);
 
     if (node->n_open++ == 0) node->heard_ns = now;
-    if (node->n_open >= SILENT_OPEN && now >= node->heard_ns + SILENT_NS) node->silent = true;
+    if (is_hushed(node, now) && !node->silent && !hf__timer_active(&node->hush))
+        hf__timer_start(&q->timers, &node->hush, now + HF_NS_PER_MS);
 }
 
 void hf__quorum_answered(hf__quorum *q, uint8_t index, const hf_error *error) {
@@ -416,7 +478,7 @@ void hf__quorum_answered(hf__quorum *q, uint8_t index, const hf_error *error) {
 
     if (node->n_open > 0) node->n_open--;
     if (error != NULL && error->state[0] == '\0') return; /* no word of the server's */
-    node->heard_ns = hf__quorum_now(q);
+    node->heard_ns = node->answered_ns = hf__quorum_now(q);
     if (!node->silent) return;
     node->silent = false;
     hf__quorum_changed(q);
@@ -433,13 +495,14 @@ uint64_t hf__quorum_common_us(const hf__quorum *q) {
         if (clock->known) hf__tally_add(&shown, us > 0 ? (uint64_t)us : 0);
     }
     if (shown.n < hf__majority(q->n)) return 0;
-    return hf__tally_reach(&shown, (uint8_t)(shown.n / 2 + 1));
+    /* As many as may be wrong are passed over: what is left is not below all that are right. */
+    return hf__tally_reach(&shown, (uint8_t)(shown.n - (q->n - hf__majority(q->n))));
 }
 
 bool hf__quorum_clock(hf__quorum *q, uint8_t index, uint64_t sent_ns, uint64_t server_us) {
     uint64_t now = hf__quorum_now(q);
 
     if (hf__node_clock_sample(&q->nodes[index].clock, sent_ns, now, server_us)) return true;
-    hf__membership_jumped(&q->membership, index, now);
+    hf__membership_jumped(&q->membership, index, q->nodes[index].clock.jump_us, now);
     return hf__membership_votes(&q->membership, index);
 }

@@ -204,7 +204,6 @@ static void ask_take(hf__paper *paper, uint32_t limit, uint8_t phase) {
     op->holder = &paper->holder;
     op->fence_in = poll->seed_us;
     paper->asked = true;
-    node->taken_ns = poll->sent_ns;
     note_sent(paper, phase);
     hf__store_submit(node->store, op);
 }
@@ -252,7 +251,12 @@ static void tell_votes(const hf__poll *poll, hf_op *op) {
         vote->error.code = HF_OK;
         switch ((hf__ballot)poll->round.votes[i]) {
         case HF__VOTE_OPEN: vote->kind = 0; break;
-        case HF__VOTE_FOR: vote->kind = HF_VOTE_FOR; break;
+        case HF__VOTE_FOR:
+            vote->kind = HF_VOTE_FOR;
+            if (poll->round.writings[i] != HF__VOTE_NONE) break;
+            vote->kind = HF_VOTE_DOWN; /* it granted the take, and did not take its fence */
+            vote->error = paper->error;
+            break;
         case HF__VOTE_AGAINST:
             vote->kind = HF_VOTE_AGAINST;
             hf__error_set(&vote->error, op->verb == HF_TAKE ? HF_ETIMEDOUT : HF_ELOST, 0,
@@ -342,13 +346,25 @@ static void take_back(const hf__poll *poll, hf__verdict verdict) {
     }
 }
 
+/* What the answer of one node to a renewal or release leaves to be done there, once the verdict is
+ * known. */
+static void settle(const hf__paper *paper, hf__verdict verdict) {
+    const hf__poll *poll = paper->poll;
+    uint8_t vote = poll->round.votes[paper->node];
+
+    /* A renewal that was on its way elsewhere may put it back on a node that had missed it. */
+    if (poll->verb == HF_DROP && verdict == HF__ROUND_WON && vote == HF__VOTE_AGAINST)
+        owe(paper, true);
+    /* One that has renewed what the others have not would keep it for nobody. */
+    if (poll->verb == HF_KEEP && verdict == HF__ROUND_REFUSED && vote == HF__VOTE_FOR)
+        owe(paper, false);
+}
+
 static void tell_owner(hf__poll *poll, hf_op *op, hf__verdict verdict) {
     op->applied = verdict == HF__ROUND_WON;
     if (!op->applied) op->refused = HF_REFUSED_OWNER;
-    if (op->verb != HF_DROP) return;
-    /* A renewal that was on its way elsewhere may put it back on a node that had missed it. */
-    for (uint8_t i = 0; op->applied && i < poll->round.n; i++)
-        if (poll->round.votes[i] == HF__VOTE_AGAINST) owe(&poll->papers[i], true);
+    for (uint8_t i = 0; i < poll->round.n; i++)
+        settle(&poll->papers[i], verdict);
 }
 
 /* Fills the op in. A take has its majority with its fence, or has got nothing. */
@@ -468,6 +484,7 @@ static void on_vote(hf__paper *paper) {
             paper->asked)
             owe(paper, false);
         if (verdict == HF__ROUND_WON) write_fences(poll);
+        settle(paper, verdict);
         repair(poll);
         free_if_over(poll);
         return;
@@ -547,7 +564,7 @@ static void on_timeout(hf__timer *timer) {
         bool writes = hf__round_must_write(&poll->round, i);
 
         if (!votes && !writes) continue;
-        if (node->heard_ns <= poll->sent_ns) node->silent = true;
+        if (node->answered_ns <= poll->sent_ns) node->silent = true;
         hf__error_set(&paper->error, HF_EUNAVAIL, HF_RETRYABLE, "%s did not answer within %llu ms",
                       node->name, (unsigned long long)timeout_ms(poll));
         verdict = votes ? hf__round_vote(&poll->round, i, HF__VOTE_NONE, 0, now)
@@ -583,10 +600,12 @@ static hf__verdict count_out(hf__poll *poll, bool *asks) {
     return verdict;
 }
 
-/* Nothing was asked, and nothing will be. */
-static void refuse(hf__poll *poll, hf__verdict verdict) {
+/* Nothing was asked, and nothing will be; but for a release, which those that are there hear of. */
+static void refuse(hf__poll *poll, hf__verdict verdict, const bool *asks) {
     hf_op *op = poll->op;
 
+    for (uint8_t i = 0; poll->verb == HF_DROP && i < poll->round.n; i++)
+        if (asks[i]) owe(&poll->papers[i], false);
     tell(poll, op, verdict);
     poll->op = NULL;
     free_if_over(poll);
@@ -618,7 +637,7 @@ bool hf__quorum_poll(hf__quorum *q, hf_op *op) {
     }
     verdict = count_out(poll, asks);
     if (hf__round_over(&poll->round)) {
-        refuse(poll, verdict);
+        refuse(poll, verdict, asks);
         return false;
     }
     hf__timer_start(&q->timers, &poll->timer, hf__add_ms(poll->sent_ns, timeout_ms(poll)));

@@ -1,7 +1,7 @@
 /*
  * One round of votes: what makes a majority of nodes, and when it comes too late. No I/O, no
  * clock, no memory: whoever sends and receives tells it, and does what it says. So the explorer
- * (test/c/explore-quorum.c) walks through it as it is.
+ * (test/c/test-quorum-explore.c) walks through it as it is.
  *
  * The algorithm is Redlock (antirez, "Distributed Locks with Redis"), with fences in a second
  * step: each node counts its takes of a key, and says with its vote which number comes next. The

@@ -12,6 +12,8 @@
 #define IDLE_PACE_NS (1000 * NS_PER_MS) /* where there is no vote, and nothing to decide */
 #define WATCH_PACE_NS (30000 * NS_PER_MS)
 #define MISSED_PAUSE_NS (100 * NS_PER_MS)
+#define MISSED_DOUBLINGS 6
+#define OWN_CLOCK_PARTS 10 /* jumps that differ by less are one */
 
 /* ---------------------------------------------------------------- marker */
 
@@ -48,19 +50,28 @@ bool hf__node_clock_sample(hf__node_clock *clock, uint64_t sent_ns, uint64_t hea
     int64_t low = (int64_t)server_us - (int64_t)(heard_ns / NS_PER_US);
     int64_t high = (int64_t)server_us - (int64_t)(sent_ns / NS_PER_US) + 1;
     uint64_t passed_us = heard_ns > clock->at_ns ? (heard_ns - clock->at_ns) / NS_PER_US : 0;
-    int64_t drift = (int64_t)(passed_us / DRIFT_PARTS) + 1;
-    bool jumped = clock->known && (low > clock->high_us + drift + HF__CLOCK_TOLERANCE_US ||
-                                   high < clock->low_us - drift - HF__CLOCK_TOLERANCE_US);
+    int64_t drift = (int64_t)(passed_us / DRIFT_PARTS);
+    int64_t old_low = clock->low_us - drift;
+    int64_t old_high = clock->high_us + drift;
 
-    if (clock->known && !jumped) {
-        int64_t narrow_low = clock->low_us - drift > low ? clock->low_us - drift : low;
-        int64_t narrow_high = clock->high_us + drift < high ? clock->high_us + drift : high;
-        /* Within the tolerance the newest sample is right. */
-        low = narrow_low <= narrow_high ? narrow_low : low;
-        high = narrow_low <= narrow_high ? narrow_high : high;
+    clock->jump_us = 0;
+    if (clock->known && low <= old_high + HF__CLOCK_TOLERANCE_US &&
+        high >= old_low - HF__CLOCK_TOLERANCE_US) {
+        bool meets = low <= old_high && high >= old_low;
+        /* What is tolerated stays outside: else a clock that is too fast would be let pass a little
+         * with each sample. */
+        clock->low_us = meets && low > old_low ? low : old_low;
+        clock->high_us = meets && high < old_high ? high : old_high;
+        clock->at_ns += (uint64_t)drift * DRIFT_PARTS * NS_PER_US;
+        return true;
     }
-    *clock = (hf__node_clock){.known = true, .low_us = low, .high_us = high, .at_ns = heard_ns};
-    return !jumped;
+    if (clock->known) clock->jump_us = (low + high) / 2 - (clock->low_us + clock->high_us) / 2;
+    clock->low_us = low;
+    clock->high_us = high;
+    clock->at_ns = heard_ns;
+    if (clock->known) return false;
+    clock->known = true;
+    return true;
 }
 
 /* ---------------------------------------------------------------- standing */
@@ -96,6 +107,7 @@ void hf__membership_up(hf__membership *m, uint8_t node, const char *run_id, uint
     s->linked_ns = now_ns;
     s->blank_ns = 0;
     s->again_ns = 0;
+    s->misses = 0;
     memset(s->run_id, 0, sizeof s->run_id);
     strncpy(s->run_id, run_id, sizeof s->run_id - 1);
 }
@@ -147,7 +159,9 @@ static uint64_t left_by_marker_ns(const hf__membership *m, hf__member_state *s,
         return 0;
     }
     left_ns = (until_us - server_us) * NS_PER_US;
-    /* More than that means that the clock has gone back since. */
+    /* More than that means that the clock has gone back since: it is written anew, or it would take
+     * as long as it has gone back. */
+    if (left_ns > most_ms * NS_PER_MS) s->is_short = true;
     return left_ns < most_ms * NS_PER_MS ? left_ns : most_ms * NS_PER_MS;
 }
 
@@ -179,6 +193,7 @@ void hf__membership_read(hf__membership *m, uint8_t node, const hf__marker *mark
 
     if (s->standing == HF__NODE_DOWN) return;
     s->errand = HF__ERRAND_NONE;
+    s->misses = 0;
     s->marker = *marker;
     s->asked_ns = asked_ns;
     if (marker->max_ttl_ms > s->max_ttl_ms) s->max_ttl_ms = marker->max_ttl_ms;
@@ -197,27 +212,39 @@ void hf__membership_read(hf__membership *m, uint8_t node, const hf__marker *mark
 }
 
 void hf__membership_missed(hf__membership *m, uint8_t node, uint64_t now_ns) {
-    m->nodes[node].errand = HF__ERRAND_NONE;
-    m->nodes[node].again_ns = now_ns + MISSED_PAUSE_NS;
+    hf__member_state *s = &m->nodes[node];
+
+    s->errand = HF__ERRAND_NONE;
+    s->again_ns = now_ns + (MISSED_PAUSE_NS << s->misses);
+    if (s->misses < MISSED_DOUBLINGS) s->misses++;
 }
 
 void hf__membership_changed(hf__membership *m, uint8_t node) {
     if (m->nodes[node].standing == HF__NODE_VOTES) m->nodes[node].standing = HF__NODE_UNKNOWN;
 }
 
-void hf__membership_jumped(hf__membership *m, uint8_t node, uint64_t now_ns) {
+void hf__membership_jumped(hf__membership *m, uint8_t node, int64_t jump_us, uint64_t now_ns) {
     hf__member_state *s = &m->nodes[node];
 
     if (!has_rule(m) || s->standing == HF__NODE_DOWN) return;
     s->jumped = true;
+    s->jump_us = jump_us;
+    s->jump_ns = now_ns;
     s->loss_ns = now_ns;
     go_out(m, node, HF__OUT_CLOCK, now_ns + hf__membership_most_ms(m) * NS_PER_MS);
+}
+
+/* It has not refused to say where it stands. */
+static bool is_answering(const hf__member_state *s) {
+    return s->misses == 0;
 }
 
 bool hf__membership_coming(const hf__membership *m, uint8_t node) {
     const hf__member_state *s = &m->nodes[node];
 
-    return s->coming || s->standing == HF__NODE_UNKNOWN || s->standing == HF__NODE_BLANK;
+    if (s->coming) return true;
+    if (s->standing == HF__NODE_VOTES) return !hf__membership_votes(m, node);
+    return (s->standing == HF__NODE_UNKNOWN || s->standing == HF__NODE_BLANK) && is_answering(s);
 }
 
 /* ---------------------------------------------------------------- errands */
@@ -237,7 +264,8 @@ static hf__census count_nodes(const hf__membership *m) {
     for (uint8_t i = 0; i < m->n; i++) {
         const hf__member_state *s = &m->nodes[i];
 
-        c.open = (uint8_t)(c.open + (s->coming || s->standing == HF__NODE_UNKNOWN));
+        c.open =
+            (uint8_t)(c.open + (s->coming || (s->standing == HF__NODE_UNKNOWN && is_answering(s))));
         c.marked =
             (uint8_t)(c.marked + (s->standing == HF__NODE_OUT || s->standing == HF__NODE_VOTES));
         if (s->standing != HF__NODE_BLANK) continue;
@@ -269,9 +297,10 @@ static hf__errand bar_when_fresh(const hf__membership *m, const hf__member_state
         const hf__member_state *s = &m->nodes[i];
 
         if (s == node) continue;
-        if (s->coming || s->standing == HF__NODE_UNKNOWN) return HF__ERRAND_NONE;
-        if (s->standing == HF__NODE_DOWN) continue;
-        if (s->asked_ns < node->loss_ns) return HF__ERRAND_NONE;
+        if (s->coming) return HF__ERRAND_NONE;
+        if (s->standing == HF__NODE_DOWN || !is_answering(s)) continue;
+        if (s->standing == HF__NODE_UNKNOWN) return HF__ERRAND_NONE;
+        if (s->asked_ns <= node->loss_ns) return HF__ERRAND_NONE;
         fresh++;
     }
     return fresh + 1 >= hf__majority(m->n) ? HF__ERRAND_BAR : HF__ERRAND_NONE;
@@ -280,7 +309,7 @@ static hf__errand bar_when_fresh(const hf__membership *m, const hf__member_state
 static bool is_stale(const hf__membership *m, const hf__member_state *node) {
     for (uint8_t i = 0; i < m->n; i++) {
         const hf__member_state *s = &m->nodes[i];
-        if (s != node && s->loss_ns > node->asked_ns && wants_bar(m, s)) return true;
+        if (s != node && s->loss_ns >= node->asked_ns && wants_bar(m, s)) return true;
     }
     return false;
 }
@@ -328,12 +357,50 @@ static hf__errand choose(const hf__membership *m, const hf__member_state *s, uin
     return HF__ERRAND_NONE;
 }
 
+/* Whether a majority has been seen to jump by as much as the node, within the time in which each is
+ * looked at: then it is our own clock that has, or has
+ * stood still, as that of a machine that was paused. */
+static bool is_our_clock(const hf__membership *m, const hf__member_state *node) {
+    int64_t size = node->jump_us < 0 ? -node->jump_us : node->jump_us;
+    uint8_t same = 0;
+
+    for (uint8_t i = 0; i < m->n; i++) {
+        const hf__member_state *s = &m->nodes[i];
+        int64_t apart = s->jump_us - node->jump_us;
+        uint64_t between_ns =
+            s->jump_ns > node->jump_ns ? s->jump_ns - node->jump_ns : node->jump_ns - s->jump_ns;
+
+        if (apart < 0) apart = -apart;
+        if (s->jump_ns == 0 || between_ns > WATCH_PACE_NS) continue;
+        same = (uint8_t)(same + (apart <= HF__CLOCK_TOLERANCE_US + size / OWN_CLOCK_PARTS));
+    }
+    return m->n > 1 && same >= hf__majority(m->n);
+}
+
+static void forgive(hf__membership *m) {
+    for (uint8_t i = 0; i < m->n; i++) {
+        hf__member_state *s = &m->nodes[i];
+
+        if (!s->jumped) continue;
+        s->jumped = false;
+        s->outage = HF__OUT_NOT;
+        if (s->standing == HF__NODE_OUT) s->standing = HF__NODE_UNKNOWN;
+    }
+}
+
 hf__errand hf__membership_errand(hf__membership *m, uint8_t node, uint64_t now_ns) {
     hf__member_state *s = &m->nodes[node];
 
+    if (s->jumped && is_our_clock(m, s)) forgive(m);
     if (s->errand != HF__ERRAND_NONE || now_ns < s->again_ns) return HF__ERRAND_NONE;
     s->errand = (uint8_t)choose(m, s, now_ns);
     return (hf__errand)s->errand;
+}
+
+static uint64_t pause_of(const hf__member_state *s, uint64_t now_ns) {
+    bool in_grace = s->standing == HF__NODE_BLANK &&
+                    now_ns < s->blank_ns + HF__STANDING_GRACE_NS + GRACE_PACE_NS;
+    return in_grace ? GRACE_PACE_NS : IDLE_PACE_NS;
 }
 
 uint64_t hf__membership_wake(const hf__membership *m, uint64_t now_ns) {
@@ -351,6 +418,8 @@ uint64_t hf__membership_wake(const hf__membership *m, uint64_t now_ns) {
             each = s->asked_ns + GRACE_PACE_NS;
         else if (s->standing == HF__NODE_VOTES)
             each = s->asked_ns + watch_pace_ns(m);
+        /* Where that has passed, others are waited for, who will be heard of. */
+        if (each <= now_ns) each = now_ns + pause_of(s, now_ns);
         if (s->again_ns > now_ns) each = s->again_ns;
         if (each < at_ns) at_ns = each;
     }

@@ -53,7 +53,8 @@ typedef struct hf__node_clock {
     bool known;
     int64_t low_us; /* server less monotonic */
     int64_t high_us;
-    uint64_t at_ns; /* of the last sample */
+    uint64_t at_ns;  /* for when they are so wide */
+    int64_t jump_us; /* of the last sample that showed one */
 } hf__node_clock;
 
 /* The server's clock showed `server_us` at some instant between the two. False: it has jumped,
@@ -105,6 +106,9 @@ typedef struct hf__member_state {
     uint64_t until_ns;   /* of HF__NODE_OUT */
     uint64_t again_ns;   /* no errand before that */
     uint64_t loss_ns;    /* by then it had lost what a BAR is for */
+    int64_t jump_us;     /* by how much its clock has */
+    uint64_t jump_ns;    /* when that was seen last; 0: never */
+    uint8_t misses;      /* errands in a row that came to nothing */
 } hf__member_state;
 
 typedef struct hf__membership {
@@ -127,8 +131,9 @@ void hf__membership_read(hf__membership *m, uint8_t node, const hf__marker *mark
 void hf__membership_missed(hf__membership *m, uint8_t node, uint64_t now_ns);
 /* A vote was refused, for the marker is another one. */
 void hf__membership_changed(hf__membership *m, uint8_t node);
-/* The clock of the node has jumped. Before hf__membership_read of the answer that showed it. */
-void hf__membership_jumped(hf__membership *m, uint8_t node, uint64_t now_ns);
+/* The clock of the node has jumped, by so much. Before hf__membership_read of the answer that
+ * showed it. Where a majority has jumped alike, it is our own that has. */
+void hf__membership_jumped(hf__membership *m, uint8_t node, int64_t jump_us, uint64_t now_ns);
 /* What is to be done about the node now; it then counts as under way until hf__membership_read or
  * _missed. To be asked for each node after each of the calls above, and when `wake_ns` of
  * hf__membership_wake has come. */

@@ -31,10 +31,14 @@ typedef struct hf__quorum_node {
     hf_op open_op;
     hf_op close_op;
 
-    uint32_t n_open;   /* questions that have no answer yet */
-    uint64_t heard_ns; /* of the last answer, or the first question since all were answered */
-    bool silent;       /* it is not asked until it answers */
-    uint64_t taken_ns; /* when it was last asked for a lease */
+    uint32_t n_open;      /* questions that have no answer yet */
+    uint64_t heard_ns;    /* of the last answer, or the first question since all were answered */
+    uint64_t answered_ns; /* of the last answer */
+    hf__timer hush;       /* when it is called silent, unless it has answered */
+    bool silent;          /* it is not asked until it answers */
+    uint64_t down_ns;     /* since when there is no connection */
+    bool twin;            /* it is the server of another node */
+    char run_id[41];      /* of the errand under way, or of the twin */
 
     hf__node debts;
     uint32_t n_debts;

@@ -20,6 +20,7 @@
 
 #define MAX_TTL_MS 300000
 #define SETTLE_MS 250
+#define PARK_NS (2000 * HF_NS_PER_MS)
 #define TIMEOUT_PARTS 20 /* of the time to live: 5 % */
 #define TIMEOUT_LEAST_MS 10
 
@@ -126,35 +127,35 @@ static uint64_t settle_ns(const hf__quorum *q, const hf_op *op) {
     return (ms < SETTLE_MS ? ms : SETTLE_MS) * HF_NS_PER_MS;
 }
 
-/* Whether it is not known yet who can be asked: there is no majority, but there may be one in a
- * moment. When the store has just been opened the others are waited for too: what is locked on all
- * nodes outlasts the loss of more of them. */
-static bool must_wait(const hf__quorum *q, const hf_op *op) {
+/* Until when it waits: `op->stamp` is when it was given. HF_FOREVER: it need not. It is not known
+ * yet who can be asked while there is no majority, but may be one in a moment; when that takes long
+ * it is told so. When the store has just been opened the others are waited for too: what is locked
+ * on all nodes outlasts the loss of more of them. */
+static uint64_t waits_until(const hf__quorum *q, const hf_op *op) {
+    uint8_t majority = hf__majority(q->n);
     uint8_t ready = 0;
     uint8_t coming = 0;
+    uint64_t until_ns;
 
-    if (q->broken) return false;
+    if (q->broken) return HF_FOREVER;
     for (uint8_t i = 0; i < q->n; i++) {
         bool can = hf__quorum_can_ask(q, i);
         ready = (uint8_t)(ready + can);
         coming = (uint8_t)(coming + (!can && hf__membership_coming(&q->membership, i)));
     }
-    if (ready >= hf__majority(q->n))
-        return coming > 0 && hf__quorum_now(q) < q->opened_ns + settle_ns(q, op);
-    return ready + coming >= hf__majority(q->n);
+    if (coming == 0 || ready + coming < majority) return HF_FOREVER;
+    until_ns = ready >= majority ? q->opened_ns + settle_ns(q, op) : op->stamp + PARK_NS;
+    return hf__quorum_now(q) < until_ns ? until_ns : HF_FOREVER;
 }
 
 static void on_settled(hf__timer *timer) {
     hf__quorum_changed(hf__of(timer, hf__quorum, settle));
 }
 
-/* It waits until the nodes are known, or its time to do so is over. */
-static void park(hf__quorum *q, hf_op *op) {
-    uint64_t at_ns = q->opened_ns + settle_ns(q, op);
-
+static void park(hf__quorum *q, hf_op *op, uint64_t until_ns) {
     hf__op_push(&q->parked, op);
-    if (hf__quorum_now(q) < at_ns && (!hf__timer_active(&q->settle) || at_ns < q->settle.node.at))
-        hf__timer_start(&q->timers, &q->settle, at_ns);
+    if (!hf__timer_active(&q->settle) || until_ns < q->settle.node.at)
+        hf__timer_start(&q->timers, &q->settle, until_ns);
 }
 
 static bool no_entries(hf_op *op) {
@@ -186,20 +187,27 @@ static bool begin(hf__quorum *q, hf_op *op) {
     return false;
 }
 
+static void park_or_begin(hf__quorum *q, hf_op *op) {
+    uint64_t until_ns = waits_until(q, op);
+
+    if (until_ns != HF_FOREVER) {
+        park(q, op, until_ns);
+    } else {
+        op->stamp = 0; /* a list has its own use for it */
+        if (!begin(q, op)) end_later(q, op);
+    }
+}
+
 void hf__quorum_changed(hf__quorum *q) {
     hf__op_list ops = q->parked;
     hf_op *op;
 
     q->parked = (hf__op_list){NULL, NULL};
-    while ((op = hf__op_pop(&ops)) != NULL) {
-        if (must_wait(q, op))
-            park(q, op);
-        else if (!begin(q, op))
-            end_later(q, op);
-    }
+    while ((op = hf__op_pop(&ops)) != NULL)
+        park_or_begin(q, op);
 }
 
-static void open_handles(hf__quorum *q) {
+static void open_handles(hf__quorum *q, bool connects) {
     const hf__store_env *env = &q->base.env;
 
     if (q->has_handles) return;
@@ -208,14 +216,14 @@ static void open_handles(hf__quorum *q) {
     q->broken = hf__timers_init(&q->timers, env->loop, env->clock, env->scope) != 0;
     q->settle.fire = on_settled;
     q->opened_ns = hf__quorum_now(q);
-    hf__quorum_nodes_open(q);
+    if (connects) hf__quorum_nodes_open(q);
 }
 
 /* Every verb but close. */
 static void submit(hf_store *store, hf_op *ops) {
     hf__quorum *q = hf__quorum_self(store);
 
-    open_handles(q);
+    open_handles(q, true);
     while (ops != NULL) {
         hf_op *next = ops->next;
 
@@ -223,10 +231,8 @@ static void submit(hf_store *store, hf_op *ops) {
             hf__op_push(&q->late, ops);
         } else {
             q->n_busy++;
-            if (must_wait(q, ops))
-                park(q, ops);
-            else if (!begin(q, ops))
-                end_later(q, ops);
+            ops->stamp = hf__quorum_now(q);
+            park_or_begin(q, ops);
         }
         ops = next;
     }
@@ -274,7 +280,12 @@ static void on_drained(hf_op *op) {
         hf__quorum_node *node = &q->nodes[i];
 
         hf__quorum_debts_forget(q, i);
-        if (!q->broken) hf__timer_stop(&q->timers, &node->reopen);
+        if (!q->broken) {
+            hf__timer_stop(&q->timers, &node->reopen);
+            hf__timer_stop(&q->timers, &node->hush);
+        }
+        if (node->open_op.phase == HF__OP_PENDING)
+            node->store->vt->cancel(node->store, &node->open_op);
         hf_op_init(&node->close_op, HF_CLOSE, on_node_closed, NULL);
         hf__store_submit(node->store, &node->close_op);
     }
@@ -292,7 +303,7 @@ static void close_store(hf_store *store, hf_op *op) {
     hf_op *parked;
 
     assert(q->closing == NULL && op->next == NULL);
-    open_handles(q);
+    open_handles(q, false);
     q->closing = op;
     hf__quorum_watch_forget(q);
     while ((parked = hf__op_pop(&q->parked)) != NULL) {

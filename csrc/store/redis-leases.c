@@ -302,7 +302,8 @@ static bool answer_vote(hf__redis_task *task, const hf__reply *reply) {
         hf__redis_refuse(task->op, HF_REFUSED_OWNER);
         return hf__redis_read_clock(&reply->items[2], &vote->server_us);
     }
-    if (reply->n_items < 3 ||
+    /* A vote replaces nobody. */
+    if (reply->n_items < 3 || reply->items[1].integer == NOT_THE_OWNER ||
         !hf__redis_read_clock(&reply->items[reply->n_items - 1], &vote->server_us))
         return false;
     take.n_items--;

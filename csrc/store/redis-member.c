@@ -39,7 +39,11 @@ static hf_code encode_mark(hf__redis_call *call, const hf__redis_server *server,
     bool writes = mark->errand != HF__ERRAND_READ;
     hf__redis_name name;
 
-    (void)error;
+    /* What could not be sent before the connection broke goes out on the next. */
+    if (writes && strcmp(server->run_id, mark->run_id) != 0)
+        return hf__error_set(error, HF_EUNAVAIL, HF_RETRYABLE,
+                             "%s was started again before its marker could be written",
+                             server->name);
     hf__redis_begin(task, server, out, 1, writes ? 5 : 1);
     name_marker(s, &name);
     hf__resp_slice(out, hf__redis_name_slice(&name));
@@ -51,7 +55,7 @@ static hf_code encode_mark(hf__redis_call *call, const hf__redis_server *server,
     if (mark->errand == HF__ERRAND_RAISE)
         hf__resp_text(out, "");
     else
-        hf__resp_int(out, mark->errand == HF__ERRAND_BAR ? (int64_t)mark->bar_ms : 0);
+        hf__resp_int(out, mark->errand == HF__ERRAND_BAR ? (int64_t)mark->max_ttl_ms : 0);
     return HF_OK;
 }
 

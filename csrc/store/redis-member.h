@@ -34,8 +34,8 @@ typedef struct hf__redis_vote {
 typedef struct hf__redis_mark {
     hf_op op;
     hf__errand errand;
-    uint64_t max_ttl_ms; /* FOUND, RAISE, BAR */
-    uint64_t bar_ms;     /* BAR */
+    uint64_t max_ttl_ms; /* FOUND, RAISE, BAR: in which it is how long there is no vote, too */
+    const char *run_id;  /* the same: of the run that it was decided for; borrowed */
     /* out, where op.error is none */
     char text[HF__MARKER_MAX + 1]; /* the marker as it is now */
     size_t len;

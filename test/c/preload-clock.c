@@ -1,7 +1,7 @@
 /*
- * Loaded into a server under test (LD_PRELOAD): its wall clock is the number in the file that
- * HF_CLOCK_FILE names, microseconds since 1970, or the system's as long as that is zero. All other
- * clocks are the system's.
+ * Loaded into a server under test (LD_PRELOAD): its wall clock is a number in the file that
+ * HF_CLOCK_FILE names, HF_CLOCK_INDEX says which; microseconds since 1970, or the system's as long
+ * as that is zero. All other clocks are the system's.
  */
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -17,12 +17,14 @@ static const _Atomic uint64_t *set_us;
 
 __attribute__((constructor)) static void attach(void) {
     const char *path = getenv("HF_CLOCK_FILE");
+    const char *index = getenv("HF_CLOCK_INDEX");
+    size_t at = index == NULL ? 0 : (size_t)atoi(index);
     int fd = path == NULL ? -1 : open(path, O_RDONLY);
     void *page;
 
     if (fd < 0) return;
-    page = mmap(NULL, sizeof *set_us, PROT_READ, MAP_SHARED, fd, 0);
-    if (page != MAP_FAILED) set_us = page;
+    page = mmap(NULL, (at + 1) * sizeof *set_us, PROT_READ, MAP_SHARED, fd, 0);
+    if (page != MAP_FAILED) set_us = (const _Atomic uint64_t *)page + at;
     close(fd);
 }
 

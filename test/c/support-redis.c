@@ -18,7 +18,14 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { STARTS_MAX = 5, PATIENCE_MS = 10000, NODES_MAX = 3, REPLICA = 9, WORDS_MAX = 40 };
+enum {
+    STARTS_MAX = 5,
+    PATIENCE_MS = 10000,
+    NODES_MAX = 3,
+    REPLICA = 9,
+    CLOCKS = REPLICA + 1,
+    WORDS_MAX = 40
+};
 
 typedef struct node {
     pid_t pid; /* 0: it does not run */
@@ -95,8 +102,8 @@ static void make_clock(void) {
 
     snprintf(path, sizeof path, "%s/clock", server.folder);
     fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0 || ftruncate(fd, sizeof *server.clock) != 0) give_up(path);
-    page = mmap(NULL, sizeof *server.clock, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (fd < 0 || ftruncate(fd, CLOCKS * sizeof *server.clock) != 0) give_up(path);
+    page = mmap(NULL, CLOCKS * sizeof *server.clock, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (page == MAP_FAILED) give_up("mmap");
     server.clock = page;
     close(fd);
@@ -161,6 +168,8 @@ static void become_server(size_t number, int port_number, const char *master) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     find_preload(preload, sizeof preload);
     setenv("LD_PRELOAD", preload, 1);
+    snprintf(port, sizeof port, "%zu", number);
+    setenv("HF_CLOCK_INDEX", port, 1);
     snprintf(port, sizeof port, "%d", port_number);
     snprintf(bus, sizeof bus, "%d", free_port());
     snprintf(log, sizeof log, "%s/log", server.folder);
@@ -374,7 +383,12 @@ void redis_replica(bool on) {
 
 void redis_set_clock(uint64_t real_us) {
     (void)redis_port();
-    atomic_store(server.clock, real_us);
+    for (size_t i = 0; i < CLOCKS; i++)
+        redis_set_clock_at(i, real_us);
+}
+
+void redis_set_clock_at(size_t number, uint64_t real_us) {
+    atomic_store(&server.clock[number], real_us);
 }
 
 /* ---------------------------------------------------------------- commands */

@@ -32,6 +32,9 @@ void redis_replica(bool on);
 /* From now on the server's clock stands at this instant; 0: it is the system's again. */
 void redis_set_clock(uint64_t real_us);
 
+/* The same of one of several, from 0. */
+void redis_set_clock_at(size_t number, uint64_t real_us);
+
 /* Sends a command whose words have no blanks in them, and gives the answer as text, which is good
  * until the next: "OK", "7", "(nil)", "(error) ...", those of an array in a line each. */
 const char *redis_do(const char *words);

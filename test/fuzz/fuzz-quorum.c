@@ -83,7 +83,7 @@ static void step(hf__membership *m, hf__node_clock *clocks, input *in, uint64_t 
         server_us = take(in, 7) % HF_INT_MAX;
         marker = draw_marker(in);
         if (!hf__node_clock_sample(&clocks[node], asked_ns, *now_ns, server_us))
-            hf__membership_jumped(m, node, *now_ns);
+            hf__membership_jumped(m, node, clocks[node].jump_us, *now_ns);
         demand(clocks[node].low_us <= clocks[node].high_us);
         hf__membership_read(m, node, &marker, server_us, asked_ns, *now_ns);
         break;
