@@ -437,6 +437,15 @@ static void act(hf__poll *poll, hf__verdict verdict) {
     conclude(poll, verdict);
 }
 
+/* Whether the node's clock has gone on steadily, as a take or keep tells. */
+static bool look_at_clock(const hf__paper *paper) {
+    hf__quorum *q = paper->poll->quorum;
+
+    if (hf__quorum_clock(q, paper->node, paper->poll->sent_ns, paper->vote.server_us)) return true;
+    hf__quorum_look(q);
+    return false;
+}
+
 /* What the answer of a node counts for: by its marker and its clock it may have no vote. */
 static hf__ballot count(hf__paper *paper) {
     hf__poll *poll = paper->poll;
@@ -457,13 +466,11 @@ static hf__ballot count(hf__paper *paper) {
         hf__quorum_look(q);
         return HF__VOTE_NONE;
     }
-    if (is_take && !hf__quorum_clock(q, paper->node, poll->sent_ns, paper->vote.server_us)) {
-        hf__quorum_look(q);
-        return HF__VOTE_NONE;
-    }
     /* A drop, and a sign of life, are no promise. */
-    if ((is_take || op->verb == HF_KEEP) && !hf__membership_votes(&q->membership, paper->node))
-        return HF__VOTE_NONE;
+    if (is_take || op->verb == HF_KEEP) {
+        if (!look_at_clock(paper)) return HF__VOTE_NONE;
+        if (!hf__membership_votes(&q->membership, paper->node)) return HF__VOTE_NONE;
+    }
     return op->applied ? HF__VOTE_FOR : HF__VOTE_AGAINST;
 }
 
@@ -528,6 +535,7 @@ static void on_paper(hf_op *op) {
         on_written(paper);
     } else {
         paper->phase = REPAIRED;
+        if (op->error.code == HF_OK) (void)look_at_clock(paper);
         free_if_over(poll);
     }
     hf__scope_leave(scope);

@@ -357,9 +357,9 @@ static hf__errand choose(const hf__membership *m, const hf__member_state *s, uin
     return HF__ERRAND_NONE;
 }
 
-/* Whether a majority has been seen to jump by as much as the node, within the time in which each is
- * looked at: then it is our own clock that has, or has
- * stood still, as that of a machine that was paused. */
+/* Whether all nodes that are there, a majority at least, have been seen to jump by as much as this
+ * one, within the time in which each is looked at: then it is our own clock that has, or has stood
+ * still, as that of a machine that was paused. */
 static bool is_our_clock(const hf__membership *m, const hf__member_state *node) {
     int64_t size = node->jump_us < 0 ? -node->jump_us : node->jump_us;
     uint8_t same = 0;
@@ -370,9 +370,12 @@ static bool is_our_clock(const hf__membership *m, const hf__member_state *node) 
         uint64_t between_ns =
             s->jump_ns > node->jump_ns ? s->jump_ns - node->jump_ns : node->jump_ns - s->jump_ns;
 
+        if (s->standing == HF__NODE_DOWN || !is_answering(s)) continue;
         if (apart < 0) apart = -apart;
-        if (s->jump_ns == 0 || between_ns > WATCH_PACE_NS) continue;
-        same = (uint8_t)(same + (apart <= HF__CLOCK_TOLERANCE_US + size / OWN_CLOCK_PARTS));
+        if (s->jump_ns == 0 || between_ns > WATCH_PACE_NS ||
+            apart > HF__CLOCK_TOLERANCE_US + size / OWN_CLOCK_PARTS)
+            return false;
+        same++;
     }
     return m->n > 1 && same >= hf__majority(m->n);
 }

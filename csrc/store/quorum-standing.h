@@ -132,7 +132,7 @@ void hf__membership_missed(hf__membership *m, uint8_t node, uint64_t now_ns);
 /* A vote was refused, for the marker is another one. */
 void hf__membership_changed(hf__membership *m, uint8_t node);
 /* The clock of the node has jumped, by so much. Before hf__membership_read of the answer that
- * showed it. Where a majority has jumped alike, it is our own that has. */
+ * showed it. Where all have jumped alike, it is our own that has. */
 void hf__membership_jumped(hf__membership *m, uint8_t node, int64_t jump_us, uint64_t now_ns);
 /* What is to be done about the node now; it then counts as under way until hf__membership_read or
  * _missed. To be asked for each node after each of the calls above, and when `wake_ns` of

@@ -125,11 +125,12 @@ static hf_code encode_keep(hf__redis_call *call, const hf__redis_server *server,
                            hf_error *error) {
     hf__redis_task *task = call->data;
 
-    hf__redis_begin(task, server, out, 2 * task->op->n_keys, 4);
+    hf__redis_begin(task, server, out, 2 * task->op->n_keys, task->store->member != NULL ? 5 : 4);
     if (!hf__redis_put_keys(task->store, task->op, out)) return out_of_memory(error);
     hf__resp_int(out, call->nonce);
     hf__resp_token(out, &task->op->token);
     put_ttl(task->op, out);
+    if (task->store->member != NULL) hf__resp_text(out, "clock");
     return HF_OK;
 }
 
@@ -329,6 +330,17 @@ uint32_t hf__redis_keep_timeout(uint64_t ttl_ms) {
     return ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;
 }
 
+/* As a node of a quorum: the server's clock comes last. */
+static bool answer_kept(hf__redis_task *task, const hf__reply *reply) {
+    hf__redis_vote *vote = task->op->owner;
+    hf__reply kept = *reply;
+
+    if (reply->n_items != 3 || !hf__redis_read_clock(&reply->items[2], &vote->server_us))
+        return false;
+    kept.n_items = 2;
+    return hf__redis_answer_owner(task, &kept);
+}
+
 bool hf__redis_keep(hf__redis_instance *s, hf_op *op) {
     hf__redis_task *task = hf__redis_task_new(s, op);
 
@@ -336,7 +348,7 @@ bool hf__redis_keep(hf__redis_instance *s, hf_op *op) {
     if (task == NULL) return false;
     task->call.encode = encode_keep;
     task->call.timeout_ms = hf__redis_keep_timeout(op->ttl_ms);
-    task->answer = hf__redis_answer_owner;
+    task->answer = s->member != NULL ? answer_kept : hf__redis_answer_owner;
     hf__redis_send_task(task, HF__LUA_keep, op->keys[0]);
     return true;
 }

@@ -22,8 +22,9 @@ typedef struct hf__redis_member {
     void *data;
 } hf__redis_member;
 
-/* What comes back beside the results of a take: its op's `owner`, set by who submits it; whose
- * `fence_in` is what a counter that the node has lost goes on from, 0: from its own clock. */
+/* What comes back beside the results of a take or keep: its op's `owner`, which who submits it must
+ * set. A take's `fence_in` is what a counter that the node has lost goes on from; 0: from its own
+ * clock. */
 typedef struct hf__redis_vote {
     uint64_t server_us; /* the server's clock */
     bool is_void;       /* the marker is another one: refused, and without a vote */

@@ -431,10 +431,15 @@ const char hf__redis_lua_holders[] =
 const char hf__redis_lua_keep[] =
     "local call = redis.call\n"
     "local nonce, token = tonumber(ARGV[1]), ARGV[2]\n"
+    "local function answer(kept)\n"
+    "    if not ARGV[5] then return {nonce, kept} end\n"
+    "    local t = call('TIME')\n"
+    "    return {nonce, kept, t[1] * 1000000 + t[2]}\n"
+    "end\n"
     "if #KEYS == 2 and call('GET', KEYS[1]) == token then\n"
     "    call('PEXPIRE', KEYS[1], ARGV[3])\n"
     "    call('PEXPIRE', KEYS[2], ARGV[4])\n"
-    "    return {nonce, 1}\n"
+    "    return answer(1)\n"
     "end\n"
     "local clock\n"
     "local function now_us()\n"
@@ -472,7 +477,7 @@ const char hf__redis_lua_keep[] =
     "for _, key in ipairs(keys) do\n"
     "    key.held = call('GET', key.lease)\n"
     "    if key.held ~= token and not (key.held == SHARED and shares(key, token)) then\n"
-    "        return {nonce, 0}\n"
+    "        return answer(0)\n"
     "    end\n"
     "end\n"
     "local ttl, kept = ARGV[3] + 1, 1\n"
@@ -486,7 +491,7 @@ const char hf__redis_lua_keep[] =
     "        call('PEXPIRE', key.state, settle(key) - now() + ARGV[4] - ttl)\n"
     "    end\n"
     "end\n"
-    "return {nonce, kept}\n";
+    "return answer(kept)\n";
 
 const char hf__redis_lua_mark[] =
     "local call = redis.call\n"

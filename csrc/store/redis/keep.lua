@@ -4,16 +4,23 @@
 --
 -- KEYS   the lease and the state of each key, in turn
 -- ARGV   1 nonce   2 token   3 how long the lease lasts, less one   4 how long the state does
--- Gives  nonce, 1; 2 where one of them is shared; or 0
+--        5 at a node of a quorum: "clock"
+-- Gives  nonce, 1; 2 where one of them is shared; or 0; and the server's clock (us), if asked for
 
 local call = redis.call
 local nonce, token = tonumber(ARGV[1]), ARGV[2]
+
+local function answer(kept)
+    if not ARGV[5] then return {nonce, kept} end
+    local t = call('TIME')
+    return {nonce, kept, t[1] * 1000000 + t[2]}
+end
 
 -- The plain case: one key, held alone. Three calls.
 if #KEYS == 2 and call('GET', KEYS[1]) == token then
     call('PEXPIRE', KEYS[1], ARGV[3])
     call('PEXPIRE', KEYS[2], ARGV[4])
-    return {nonce, 1}
+    return answer(1)
 end
 
 --@ time
@@ -23,7 +30,7 @@ end
 for _, key in ipairs(keys) do
     key.held = call('GET', key.lease)
     if key.held ~= token and not (key.held == SHARED and shares(key, token)) then
-        return {nonce, 0}
+        return answer(0)
     end
 end
 local ttl, kept = ARGV[3] + 1, 1
@@ -37,4 +44,4 @@ for _, key in ipairs(keys) do
         call('PEXPIRE', key.state, settle(key) - now() + ARGV[4] - ttl)
     end
 end
-return {nonce, kept}
+return answer(kept)
