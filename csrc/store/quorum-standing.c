@@ -300,7 +300,7 @@ static hf__errand bar_when_fresh(const hf__membership *m, const hf__member_state
         if (s->coming) return HF__ERRAND_NONE;
         if (s->standing == HF__NODE_DOWN || !is_answering(s)) continue;
         if (s->standing == HF__NODE_UNKNOWN) return HF__ERRAND_NONE;
-        if (s->asked_ns <= node->loss_ns) return HF__ERRAND_NONE;
+        if (s->asked_ns < node->loss_ns) return HF__ERRAND_NONE;
         fresh++;
     }
     return fresh + 1 >= hf__majority(m->n) ? HF__ERRAND_BAR : HF__ERRAND_NONE;
@@ -309,7 +309,7 @@ static hf__errand bar_when_fresh(const hf__membership *m, const hf__member_state
 static bool is_stale(const hf__membership *m, const hf__member_state *node) {
     for (uint8_t i = 0; i < m->n; i++) {
         const hf__member_state *s = &m->nodes[i];
-        if (s != node && s->loss_ns >= node->asked_ns && wants_bar(m, s)) return true;
+        if (s != node && s->loss_ns > node->asked_ns && wants_bar(m, s)) return true;
     }
     return false;
 }
