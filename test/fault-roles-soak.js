@@ -27,15 +27,20 @@ class Worker {
     fs.writeSync(this.file, `${JSON.stringify({ type, ...details })}\n`);
   }
 
+  noteError({ code, message }) {
+    this.note('error', { code, message, t: this.now() });
+  }
+
   /** Works until it is told to stop. Errors of the library are part of the game, bugs are not. */
   async lane(work) {
     while (!this.stopped) {
+      this.lookAtClock();
       try {
         await work.call(this);
       } catch (error) {
         if (!(error instanceof HoldfastError)) throw error;
         if (error.code === 'HF_ECLOSED') return;
-        this.note('error', { code: error.code });
+        this.noteError(error);
         await sleep(10);
       }
     }
@@ -54,7 +59,8 @@ class Worker {
   pickMode(key) {
     const { random } = this;
     if (!this.options.sharedKeys.includes(key) || random.chance(0.4)) return {};
-    return random.chance(0.5) ? { mode: 'shared' } : { permits: random.between(2, 3) };
+    if (this.options.locksOnly || random.chance(0.5)) return { mode: 'shared' };
+    return { permits: random.between(2, 3) };
   }
 
   async lockOnce() {
@@ -88,7 +94,7 @@ class Worker {
     for (let i = random.between(0, 6); i > 0; i--) await this.hold(holder, key);
     this.locks.delete(holder);
     // It need not have come through when the next begins.
-    this.release(holder).catch(({ code }) => this.note('error', { code }));
+    this.release(holder).catch((error) => this.noteError(error));
   }
 
   async hold({ lock, nervous, alone }, key) {
@@ -100,7 +106,7 @@ class Worker {
       this.note('held', { token, t: at });
       if (!nervous) this.note('until', { token, t: at + left });
     }
-    if (alone && random.chance(0.3)) await this.write(lock, key);
+    if (alone && !this.options.locksOnly && random.chance(0.3)) await this.write(lock, key);
     if (random.chance(0.02)) this.block(random.between(0, 2000));
     await this.pause(40);
   }
@@ -162,7 +168,6 @@ class Worker {
   }
 
   async addOnce() {
-    this.lookAtClock();
     this.note('asked');
     await this.hf.kv.increment('sum', 1);
     this.note('added');
@@ -177,7 +182,8 @@ class Worker {
 
   async work() {
     const { lockOnce, runOnce, addOnce } = this;
-    const works = [lockOnce, lockOnce, lockOnce, lockOnce, runOnce, runOnce, addOnce];
+    const works = Array(4).fill(lockOnce);
+    if (!this.options.locksOnly) works.push(runOnce, runOnce, addOnce);
     await Promise.all(works.map((work) => this.lane(work)));
     await this.hf.close({ timeout: '24h' });
   }
@@ -187,6 +193,7 @@ async function soaker(options, { now, say, serve }) {
   // Not open(): the store may be out of reach just now.
   const hf = new Holdfast(options.url);
   hf.on('error', () => {});
+  hf.on('node', ({ node, state }) => say(state, { node }));
   const worker = new Worker(hf, seeded(options.seed), now, options);
   worker.note('clock', { time: Date.now() });
   serve({

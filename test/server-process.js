@@ -109,12 +109,14 @@ class ServerProcess {
    * @param {Record<string, any>} [options.config] what comes into its configuration, beyond port
    *   and folder; an array is a line for each
    * @param {string[]} [options.login] what `send` shows it: a password, or a user's name and that
+   * @param {Clock} [options.clock] what it reads instead of the machine's
    */
-  constructor({ kind = KIND, sentinel = false, config = {}, login = null } = {}) {
+  constructor({ kind = KIND, sentinel = false, config = {}, login = null, clock = null } = {}) {
     this.kind = kind;
     this.sentinel = sentinel;
     this.config = config;
     this.login = login;
+    this.clock = clock;
     this.host = '127.0.0.1';
     this.port = null;
     this.frozen = false;
@@ -175,7 +177,8 @@ class ServerProcess {
   async #run(ready = true) {
     const args = [this.#file, ...(this.sentinel ? ['--sentinel'] : [])];
     const child = spawn(...commandOf(`${this.kind}-server`, args), {
-      env: environment(), stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...environment(), ...this.clock?.serverEnvironment() },
+      stdio: ['ignore', 'pipe', 'pipe'],
     });
     await once(child, 'spawn');
     this.#process = child;
@@ -256,18 +259,25 @@ class ServerProcess {
     this.signal('SIGCONT');
   }
 
+  /** A copy of the data that it has now, to start it from again. */
+  async copy() {
+    await this.send('SAVE');
+    return fs.readFileSync(path.join(this.folder, 'dump.rdb'));
+  }
+
   /**
    * Starts it again on the same port, after it was killed here if need be.
    *
    * @param {object} [options]
-   * @param {boolean} [options.data] false: without its data, as if it had been new; what a Cluster
-   *   or Sentinel has told it stays
+   * @param {boolean | Buffer} [options.data] false: without its data, as if it had been new; what a
+   *   Cluster or Sentinel has told it stays. A copy: with what is in it, and nothing newer
    * @param {boolean} [options.configure] true: with what `config` says now, not what its file does
    * @param {boolean} [options.ready] false: does not wait until it has loaded its data
    */
   async restart({ data = true, configure = false, ready = true } = {}) {
     await this.kill();
-    if (!data) this.#forget();
+    if (data !== true) this.#forget();
+    if (data instanceof Buffer) this.#putBack(data);
     if (configure) fs.writeFileSync(this.#file, this.#configuration());
     // A system may hold a port for a moment longer than the process that had it.
     for (let i = 0; i < TRIES; i++) if (await this.#run(ready)) return;
@@ -278,6 +288,15 @@ class ServerProcess {
     for (const name of ['dump.rdb', 'appendonlydir']) {
       fs.rmSync(path.join(this.folder, name), { recursive: true, force: true });
     }
+  }
+
+  // Where there is to be a log of commands, it reads nothing else; a log may begin with a copy.
+  #putBack(copy) {
+    const folder = path.join(this.folder, 'appendonlydir');
+    fs.mkdirSync(folder);
+    fs.writeFileSync(path.join(folder, 'appendonly.aof.1.base.rdb'), copy);
+    fs.writeFileSync(path.join(folder, 'appendonly.aof.manifest'),
+      'file appendonly.aof.1.base.rdb seq 1 type b\n');
   }
 
   async stop() {

@@ -9,16 +9,21 @@ const { setTimeout: sleep } = require('node:timers/promises');
 const { open } = require('../lib');
 const { PATIENCE_MS, now, start, temporaryPath } = require('./fault-harness');
 const { checkGrowth, checkLocks, checkOnce } = require('./history');
+const { QuorumSite } = require('./soak-quorum');
 const { FAULTS, RedisSite, SqliteSite } = require('./soak-sites');
 
 const PROCESSES = 8;
 const KEYS = Array.from({ length: 20 }, (_, i) => `k${i}`);
 const SHARED_KEYS = KEYS.slice(-4);
 const TTL_MS = 1500; // at most
+const PACE_MS = 250; // between two disasters, at most
 const PATIENCE = '60s';
 const HALF_DAY_MS = 12 * 3600 * 1000;
 
 const redis = (faults, kind = 'redis') => (where) => new RedisSite({ ...where, kind, faults });
+// As long as a node has no vote: so that it soon has one again.
+const quorum = (size, more) => (where) =>
+  new QuorumSite({ ...where, ttlMs: 1000, size, ...more });
 
 /** The stores, with what befalls them. */
 const sites = {
@@ -27,6 +32,11 @@ const sites = {
   valkey: redis({ ...FAULTS.server, ...FAULTS.network }, 'valkey'),
   'redis-forgetting': redis(FAULTS.forgetting),
   'redis-failover': redis(FAULTS.failover),
+  quorum: quorum(3),
+  'quorum-5': quorum(5),
+  'quorum-valkey': quorum(3, { kind: 'valkey' }),
+  // Breaks what is promised: it shows what the quarantine of nodes is for.
+  'quorum-unguarded': quorum(3, { quarantine: false }),
 };
 
 class Soak {
@@ -52,10 +62,12 @@ class Soak {
       url: place.url,
       keys: KEYS,
       sharedKeys: SHARED_KEYS,
-      ttlMs: TTL_MS,
+      ttlMs: this.site.ttlMs ?? TTL_MS,
+      locksOnly: this.site.locksOnly,
       history: path.join(this.folder, `history-${this.started++}`),
       seed: this.random.between(0, 2 ** 31),
     }, place.env);
+    worker.listener = place.hear ?? null;
     this.workers.add(worker);
     worker.gone = worker.ended.then((end) => {
       this.#bury(worker, end);
@@ -126,7 +138,7 @@ class Soak {
     };
     // What cannot happen in a minute more never will.
     while (now() < end || (this.site.untried && now() < end + PATIENCE_MS)) {
-      await sleep(this.random.between(0, 250));
+      await sleep(this.random.between(0, this.site.paceMs ?? PACE_MS));
       begin(this.site.strike());
       if (this.workers.size > PROCESSES / 2) begin(this.strike());
     }
@@ -139,7 +151,7 @@ class Soak {
 
   /** What all processes wrote down; a last line may be cut off by a kill. */
   read() {
-    const events = [...this.events];
+    const events = [...this.events, ...this.site.events ?? []];
     for (let i = 0; i < this.started; i++) {
       const file = path.join(this.folder, `history-${i}`);
       if (!fs.existsSync(file)) continue; // killed before it wrote anything
@@ -200,12 +212,15 @@ class Soak {
 
   /** A run in which nothing happened shows nothing. */
   #missing(history) {
-    const types = ['take', 'write', 'effect', 'outcome', 'added'];
+    const { locksOnly, leastTakes = 1 } = this.site;
+    const types = locksOnly ? [] : ['write', 'effect', 'outcome', 'added'];
+    const takes = history.filter(({ type }) => type === 'take').length;
     const seen = new Set(history.map(({ type }) => type));
     const isFalse = ({ type, time }) =>
       type === 'clock' && Math.abs(time - Date.now()) > HALF_DAY_MS;
     const spared = Object.entries(this.site.counts).filter(([, count]) => count === 0);
     return [
+      ...(takes < leastTakes ? [`only ${takes} takes in the whole run`] : []),
       ...types.filter((type) => !seen.has(type)).map((type) => `no '${type}' in the history`),
       ...spared.map(([fault]) => `no '${fault}' in the whole run`),
       ...(this.site.counts.clock > 0 && !history.some(isFalse) ? ['no clock was wrong'] : []),
@@ -215,11 +230,14 @@ class Soak {
   summary(history) {
     const counts = { ...this.counts, ...this.site.counts };
     const parts = Object.entries(counts).map(([what, n]) => `${n} ${what}`);
-    for (const [type, what] of [
-      ['take', 'takes'], ['lost', 'losses'], ['write', 'guarded writes'],
-      ['stale', 'stale writes refused'], ['effect', 'effects'],
+    const ofEntries = [
+      ['write', 'guarded writes'], ['stale', 'stale writes refused'], ['effect', 'effects'],
       ['outcome', 'outcomes'], ['lost-run', 'lost runs'], ['refused', 'refusals'],
-      ['added', 'additions'], ['error', 'errors'], ['jump', 'clocks that jumped'],
+      ['added', 'additions'],
+    ];
+    for (const [type, what] of [
+      ['take', 'takes'], ['lost', 'losses'], ...(this.site.locksOnly ? [] : ofEntries),
+      ['error', 'errors'], ['jump', 'clocks that jumped'],
     ]) parts.push(`${history.filter((event) => event.type === type).length} ${what}`);
     const { looks, longestMs } = this.site;
     if (looks !== undefined) parts.push(`${looks} looks at leases of ${longestMs} ms at most`);

@@ -3,12 +3,11 @@
 // Where the processes of a soak work: a store, what can befall it, and what is promised all the
 // same. To each process a site gives a URL and an environment of its own.
 
-const fs = require('node:fs');
 const path = require('node:path');
 const { setTimeout: sleep } = require('node:timers/promises');
+const { Clock } = require('./clock');
 const { Proxy } = require('./proxy');
 const { startSentinels, startServer } = require('./redis-servers');
-const { library } = require('./server-process');
 
 const PREFIX = 'soak:';
 // What is in doubt is known to be soon.
@@ -115,7 +114,7 @@ const ofPlace = {
   },
 
   async clock({ random, spend }, { clock }) {
-    setClock(clock, random);
+    setWrong(clock, random);
     await spend(500);
   },
 };
@@ -133,10 +132,30 @@ const FAULTS = {
   failover: { failover: 1 },
 };
 
+/** Names, each as often as it is to come, in an order that is drawn anew when all had a turn. */
+class Deck {
+  #cards;
+  #left;
+
+  constructor(often, random) {
+    this.random = random;
+    this.#cards = Object.entries(often).flatMap(([name, times]) => Array(times).fill(name));
+    this.#left = Object.keys(often); // at first each once
+  }
+
+  draw() {
+    if (this.#left.length === 0) this.#left = [...this.#cards];
+    return this.#left.splice(this.random.between(0, this.#left.length - 1), 1)[0];
+  }
+
+  putBack(name) {
+    this.#left.push(name);
+  }
+}
+
 /** A Redis or Valkey. `faults` are names of what may befall it, with how often it does. */
 class RedisSite {
   #busy = new Set();
-  #strikes;
   #deck;
   #watching = null;
   #over = false;
@@ -148,8 +167,7 @@ class RedisSite {
     const forgetful = 'forget' in faults || 'failover' in faults;
     this.promises = { leases: !forgetful, entries: !forgetful };
     this.sentinels = 'failover' in faults;
-    this.#strikes = Object.entries(faults).flatMap(([name, often]) => Array(often).fill(name));
-    this.#deck = Object.keys(faults); // at first each once
+    this.#deck = new Deck(faults, random);
     this.counts = Object.fromEntries(Object.keys(faults).map((name) => [name, 0]));
     this.places = new Set();
     this.problems = [];
@@ -168,9 +186,9 @@ class RedisSite {
 
   /** Where one process works: behind a network of its own, with a clock of its own. */
   async place() {
-    const clock = path.join(this.folder, `clock-${++this.#serial}`);
-    setClock(clock, this.random);
-    const env = this.counts.clock === undefined ? {} : fakeTime(clock);
+    const clock = new Clock(path.join(this.folder, `clock-${++this.#serial}`));
+    setWrong(clock, this.random);
+    const env = this.counts.clock === undefined ? {} : clock.environment();
     if (this.sentinels) return { url: this.url, env, leave: async () => {} };
     const { random } = this;
     const proxy = await Proxy.start({ port: this.server.port },
@@ -195,21 +213,15 @@ class RedisSite {
     return Object.values(this.counts).includes(0);
   }
 
-  /** Each as often as it is to be, in an order that is drawn anew each time all have had a turn. */
-  #next() {
-    if (this.#deck.length === 0) this.#deck = [...this.#strikes];
-    return this.#deck.splice(this.random.between(0, this.#deck.length - 1), 1)[0];
-  }
-
   /** Lets one thing happen, and makes it good again. */
   async strike() {
     const { random } = this;
-    const fault = this.#next();
+    const fault = this.#deck.draw();
     const whole = Object.hasOwn(ofServer, fault);
     const victims = whole ? [this.deployment] : [...this.places];
     const victim = random.pick(victims.filter((each) => !this.#busy.has(each)));
     if (victim === undefined) {
-      this.#deck.push(fault);
+      this.#deck.putBack(fault);
       return;
     }
     this.#busy.add(victim);
@@ -251,22 +263,10 @@ class RedisSite {
   }
 }
 
-/** Sets the clock in that file to another time of day, by at least a day. */
-function setClock(file, random) {
+/** Sets a clock to another time of day, wrong by at least a day. */
+function setWrong(clock, random) {
   const seconds = random.between(DAY_S, 400 * DAY_S);
-  fs.writeFileSync(file, `${random.pick(['+', '-'])}${seconds}`);
+  clock.set(random.pick([seconds, -seconds]));
 }
 
-/** A clock that the process of a worker reads, and a test sets; only the time of day. */
-function fakeTime(file) {
-  return {
-    LD_PRELOAD: [process.env.LD_PRELOAD, library('faketime/libfaketimeMT.so.1')]
-      .filter(Boolean).join(' '),
-    FAKETIME_TIMESTAMP_FILE: file,
-    FAKETIME_DONT_FAKE_MONOTONIC: '1',
-    FAKETIME_DONT_RESET: '1',
-    FAKETIME_NO_CACHE: '1',
-  };
-}
-
-module.exports = { FAULTS, RedisSite, SqliteSite };
+module.exports = { Deck, FAULTS, RedisSite, SqliteSite, ofPlace, setWrong };

@@ -3,8 +3,9 @@
 // Processes that work on one store while everything that may fail does, and a judgement of what
 // they wrote down. Ends with exit code 1 if a guarantee broke.
 //
-//   node test/soak.js [--seconds 60 | --minutes N] [--store sqlite] [--seed N]
+//   node test/soak.js [--seconds 60 | --minutes N] [--store sqlite] [--seed N] [--history FILE]
 
+const fs = require('node:fs');
 const path = require('node:path');
 const { spawnSync } = require('node:child_process');
 const { parseArgs } = require('node:util');
@@ -29,6 +30,7 @@ function readArguments() {
       minutes: { type: 'string' },
       store: { type: 'string', default: 'sqlite' },
       seed: { type: 'string' },
+      history: { type: 'string' },
     },
   });
   const { minutes, store, seed } = values;
@@ -37,7 +39,8 @@ function readArguments() {
   if (!Object.hasOwn(sites, store)) {
     throw new RangeError(`--store is one of ${Object.keys(sites).join(', ')}`);
   }
-  return { seconds, store, random: seed === undefined ? seeded() : seeded(Number(seed)) };
+  const random = seed === undefined ? seeded() : seeded(Number(seed));
+  return { seconds, store, random, file: values.history };
 }
 
 /** The servers that a machine may lack. */
@@ -49,10 +52,13 @@ function prepare(store) {
 }
 
 async function main() {
-  const { seconds, store, random } = readArguments();
+  const { seconds, store, random, file } = readArguments();
   prepare(store);
   console.log(`soak: ${store}, ${seconds} s, --seed ${random.seed}`);
   const { history, violations, summary } = await soak(store, seconds, random);
+  if (file !== undefined) {
+    fs.writeFileSync(file, history.map((event) => `${JSON.stringify(event)}\n`).join(''));
+  }
   console.log(`soak: ${summary}`);
   const errors = countErrors(history);
   if (errors !== '') console.log(`soak: errors that the work met: ${errors}`);
