@@ -95,7 +95,7 @@ class QuorumError extends HoldfastError {
     super('HF_EQUORUM', message, details);
     /**
      * @type {'down' | 'quarantined' | 'held' | 'time' | null} nodes did not answer, or had no vote,
-     *   or others held it at so many that no majority was left, or a majority came too late
+     *   or a majority did not keep the fence, or came too late
      */
     this.reason = details.reason ?? null;
     /** @type {{ node: string, vote: string, error: HoldfastError | null }[]} what each node said */

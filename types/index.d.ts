@@ -605,8 +605,8 @@ export class QuorumError extends HoldfastError {
   constructor(message?: string, details?: HoldfastErrorDetails);
   readonly code: 'HF_EQUORUM';
   /**
-   * Nodes did not answer; or they had no vote; or others held it at so many that no majority was left
-   * while some were missing; or a majority came when the time to live was nearly over.
+   * Nodes did not answer; or they had no vote; or a majority granted it and did not keep its fence; or
+   * a majority came when the time to live was nearly over. Others may hold it at the rest.
    */
   readonly reason: 'down' | 'quarantined' | 'held' | 'time' | null;
   /** What each node said, in order of the URLs. */
