@@ -75,7 +75,7 @@ static void send_it(qm_scene *s, uint8_t c, uint8_t n, qm_message message) {
     l->queue[l->n_queue++] = message;
 }
 
-/* What the clocks of most nodes show, of those that the client has seen: as hf__quorum_common_us. */
+/* What the clocks of most nodes show that the client has seen: as hf__quorum_common_us. */
 static uint32_t common_us(const qm_scene *s, uint8_t c) {
     hf__tally shown = {.n = 0};
 
