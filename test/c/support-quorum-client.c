@@ -87,7 +87,9 @@ static uint32_t common_us(const qm_scene *s, uint8_t c) {
         if (clock->known)
             hf__tally_add(&shown, (uint64_t)((int64_t)s->world->now_ms * 1000 + apart_us));
     }
-    return (uint32_t)hf__tally_reach(&shown, (uint8_t)(shown.n / 2 + 1));
+    if (shown.n < hf__majority(QM_NODES)) return 0;
+    return (uint32_t)hf__tally_reach(&shown,
+                                     (uint8_t)(shown.n - (QM_NODES - hf__majority(QM_NODES))));
 }
 
 static void send_vote(qm_scene *s, uint8_t c, uint8_t n, qm_ask ask, bool awaited) {

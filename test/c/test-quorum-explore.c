@@ -523,14 +523,14 @@ TEST(a_node_is_emptied_as_it_runs_while_two_found) {
 
 /* n0's clock is wrong, and c1 has seen it and one other. */
 TEST(fences_by_too_few_clocks) {
-    static const qm_action held_by_the_others[] = {
-        {QM_TAKE, 0, 0, 0}, {QM_STEP, 0, 1, 0}, {QM_STEP, 0, 2, 0}, {QM_NOTHING, 0, 0, 0}};
+    static const qm_action held_by_the_first[] = {
+        {QM_TAKE, 0, 0, 0}, {QM_STEP, 0, 0, 0}, {QM_STEP, 0, 1, 0}, {QM_NOTHING, 0, 0, 0}};
     qm_setup s = with_losses(usual(2), 1, 1u << QM_OLD);
 
     s.fencing = s.uncounted = true;
     s.late = 0;
-    s.apart[1] = 1u << 2;
-    s.apart_ms[0] = -9000;
-    s.beginning = held_by_the_others;
+    s.apart[0] = 1u << 2;
+    s.apart_ms[0] = 9000;
+    s.beginning = held_by_the_first;
     breaks(&s, QM_FENCE_BACK);
 }
