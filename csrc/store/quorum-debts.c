@@ -9,7 +9,10 @@
 
 #include <string.h>
 
-#define DEBTS_MAX 4096 /* of a node; more lapse by themselves */
+/* Of a node; more lapse by themselves. A node that stands still is owed what it was asked before it
+ * was called silent: some thousands on a busy client, each time, for a time to live. */
+#define DEBTS_MAX 65536
+#define LATEST 64
 #define AGAIN_MS 100
 
 typedef struct hf__debt {
@@ -118,8 +121,11 @@ static hf__debt *debt_new(hf__quorum *q, const hf_slice *keys, uint32_t n_keys) 
     return debt;
 }
 
+/* Told of the latest only: to owe it twice does no harm. */
 static bool is_owed(const hf__quorum_node *node, const hf_token *token) {
-    for (const hf__node *at = node->debts.next; at != &node->debts; at = at->next)
+    const hf__node *at = node->debts.prev;
+
+    for (uint32_t i = 0; i < LATEST && at != &node->debts; i++, at = at->prev)
         if (hf__token_equal(&hf__of(at, hf__debt, node)->token, token)) return true;
     return false;
 }

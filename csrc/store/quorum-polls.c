@@ -156,6 +156,38 @@ static void free_if_over(hf__poll *poll) {
 
 static void on_paper(hf_op *op);
 
+static hf__unasked *unasked_at(const hf__poll *poll) {
+    uint32_t at;
+
+    memcpy(&at, poll->token.bytes, sizeof at);
+    return &poll->quorum->unasked[at & (HF__UNASKED_MAX - 1)];
+}
+
+/* Which nodes a take passes over. */
+static void note_unasked(const hf__poll *poll, const bool *asks) {
+    hf__unasked *entry = unasked_at(poll);
+    uint32_t nodes = 0;
+
+    for (uint8_t i = 0; i < poll->round.n; i++)
+        if (!asks[i]) nodes |= 1U << i;
+    entry->nodes = hf__token_equal(&entry->token, &poll->token) ? entry->nodes & nodes : nodes;
+    entry->token = poll->token;
+}
+
+static void note_asked(const hf__paper *paper) {
+    hf__unasked *entry = unasked_at(paper->poll);
+
+    if (hf__token_equal(&entry->token, &paper->poll->token)) entry->nodes &= ~(1U << paper->node);
+}
+
+/* False: not known. */
+static bool was_never_asked(const hf__paper *paper) {
+    const hf__unasked *entry = unasked_at(paper->poll);
+
+    return hf__token_equal(&entry->token, &paper->poll->token) &&
+           (entry->nodes & 1U << paper->node) != 0;
+}
+
 static void fill(hf__paper *paper, hf_verb verb) {
     const hf__poll *poll = paper->poll;
     hf_op *op = &paper->op;
@@ -168,6 +200,7 @@ static void fill(hf__paper *paper, hf_verb verb) {
     op->ttl_ms = poll->ttl_ms;
     op->owner = &paper->vote;
     paper->vote = (hf__redis_vote){0};
+    if (verb == HF_TAKE || verb == HF_KEEP) note_asked(paper);
 }
 
 static void note_sent(hf__paper *paper, uint8_t phase) {
@@ -328,6 +361,8 @@ static void tell_refusal(hf__poll *poll, hf_op *op) {
 static void owe(const hf__paper *paper, bool again) {
     const hf__poll *poll = paper->poll;
 
+    /* While a node is out, there is no end of those that it never heard of. */
+    if (poll->verb == HF_DROP && was_never_asked(paper)) return;
     hf__quorum_owe(poll->quorum, paper->node, poll->keys, poll->n_keys, &poll->token, poll->ttl_ms,
                    again);
 }
@@ -649,6 +684,7 @@ bool hf__quorum_poll(hf__quorum *q, hf_op *op) {
         return false;
     }
     hf__timer_start(&q->timers, &poll->timer, hf__add_ms(poll->sent_ns, timeout_ms(poll)));
+    if (op->verb == HF_TAKE) note_unasked(poll, asks);
     for (uint8_t i = 0; i < q->n; i++)
         if (asks[i]) ask(&poll->papers[i]);
     return true;

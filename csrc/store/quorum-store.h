@@ -13,6 +13,14 @@
 typedef struct hf__quorum hf__quorum;
 typedef struct hf__poll hf__poll;
 
+#define HF__UNASKED_MAX 4096 /* a power of two */
+
+/* A token, and the nodes that were never asked for anything with it: they have nothing of it. */
+typedef struct hf__unasked {
+    hf_token token;
+    uint32_t nodes; /* a bit for each */
+} hf__unasked;
+
 /* One node as this instance sees it; its vote is in the membership. */
 typedef struct hf__quorum_node {
     hf__quorum *quorum;
@@ -69,6 +77,8 @@ struct hf__quorum {
     bool is_over; /* the nodes are being closed */
 
     hf__node watches;
+    /* Of takes, by their tokens, which are random; a later one takes the place of an earlier. */
+    hf__unasked unasked[HF__UNASKED_MAX];
     hf__poll *free_polls;
     uint32_t n_free_polls;
 };
