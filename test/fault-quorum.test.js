@@ -174,6 +174,25 @@ describe('nodes of a quorum that stand still', function () {
     });
   }
 
+  it('one that does so again and again keeps nothing of what was locked', async () => {
+    const nodes = await start(3, { params: { maxTtl: LONG } });
+    const hf = await client(nodes.url());
+    await untilKnown(hf);
+    const keys = Array.from({ length: 100 }, (_, i) => `key ${i}`);
+    for (let times = 0; times < 3; times++) {
+      nodes.all[2].freeze();
+      await Promise.all(keys.map(async (key) => {
+        do await (await hf.lock(key, { ttl: LONG })).release();
+        while (hf.nodes()[2].state !== 'down');
+      }));
+      nodes.all[2].thaw();
+      await untilNode(hf, 2, 'voting');
+    }
+    for (const key of keys) {
+      await until(() => isFree(nodes, key), `nothing is left of "${key}"`);
+    }
+  });
+
   it('a majority stops all, who are told, until it goes on; nothing is left behind', async () => {
     const nodes = await start(3, { params: { maxTtl: LONG } });
     const hf = await client(nodes.url());
