@@ -11,8 +11,9 @@
 
 static void set_votes(hf_lock *lock, hf_vote *votes, size_t n) {
     hf__free(&lock->allocator, lock->votes);
+    assert(n <= UINT16_MAX);
     lock->votes = votes;
-    lock->n_votes = n;
+    lock->n_votes = (uint16_t)n;
 }
 
 void hf__lock_note_votes(hf_lock *lock, hf_op *op) {

@@ -97,12 +97,12 @@ struct hf_lock {
     enum { HF__WAITING, HF__HELD, HF__ENDED } state;
     bool freed; /* the user's handle is gone: nobody hears of it any more */
     bool wants_votes;
+    uint16_t n_votes; /* of `votes` */
     uint64_t fence;
     uint64_t ttl_ms;
     hf__wait *wait;            /* as long as it is in the queues and not held */
     hf__extension *extensions; /* first is under way at the keeper */
     hf_vote *votes;            /* of its last op, where the store is a quorum */
-    size_t n_votes;
     void (*lost)(void *data, struct hf_lock *lock, const hf_error *why);
     void *data;
     hf__place places[];

@@ -617,6 +617,7 @@ static void shy_client(host *h, vault *v, bool hurry) {
 
 static void on_connected(void *data, const hf_error *error, const hf_vote *votes, size_t n_votes) {
     CHECK_NULL(error);
+    CHECK(votes == NULL && n_votes == 0);
     ++*(int *)data;
 }
 
