@@ -1,7 +1,7 @@
 /* The Redis driver without a Redis: its parts, and what it makes of a server that misbehaves. */
+#include "driver/peers.h"
 #include "driver/redis/config.h"
 #include "driver/redis/error.h"
-#include "driver/redis/peers.h"
 #include "driver/redis/redis.h"
 #include "harness.h"
 #include "support-redis-peer.h"
@@ -235,7 +235,7 @@ TEST(urls) {
             FAIL("%s: %s", table[i].url, error.message);
         CHECK_INT(config.kind, table[i].kind);
         REQUIRE_INT(config.n_hosts, table[i].hosts);
-        hf__redis_address_show(&config.hosts[config.n_hosts - 1], shown, sizeof shown);
+        hf__address_show(&config.hosts[config.n_hosts - 1], shown, sizeof shown);
         CHECK_STR(shown, table[i].last);
         CHECK_UINT(config.db, table[i].db);
         CHECK_INT(config.tls, table[i].tls);
@@ -249,7 +249,7 @@ TEST(urls) {
 
 TEST(where_names_led_to) {
     hf__shared shared = {.allocator = hf__allocator_libc()};
-    hf__redis_address address = {.host = "db", .port = 1};
+    hf__address address = {.host = "db", .port = 1};
     hf__peer where = {.len = 7};
     hf__peer found;
 

@@ -34,10 +34,10 @@ static void ask(hf__cluster *c);
 
 /* ---------------------------------------------------------------- nodes */
 
-static hf__redis_node *find_node(const hf__cluster *c, const hf__redis_address *address,
+static hf__redis_node *find_node(const hf__cluster *c, const hf__address *address,
                                  uint16_t *number) {
     for (uint16_t i = 0; i < c->n_nodes; i++) {
-        const hf__redis_address *other = &c->nodes[i]->address;
+        const hf__address *other = &c->nodes[i]->address;
         if (other->port != address->port || strcmp(other->host, address->host) != 0) continue;
         *number = i;
         return c->nodes[i];
@@ -46,8 +46,7 @@ static hf__redis_node *find_node(const hf__cluster *c, const hf__redis_address *
 }
 
 /* NULL when memory is out, or there are too many. */
-static hf__redis_node *need_node(hf__cluster *c, const hf__redis_address *address,
-                                 uint16_t *number) {
+static hf__redis_node *need_node(hf__cluster *c, const hf__address *address, uint16_t *number) {
     hf__redis_node *node = find_node(c, address, number);
 
     if (node != NULL) return node;
@@ -190,7 +189,7 @@ static hf_code encode_ask(hf__redis_call *call, const hf__redis_server *server, 
  * is not told is the one that was asked. */
 static bool read_row(hf__cluster *c, const hf__reply *row, const char *asked) {
     const hf__reply *master;
-    hf__redis_address address;
+    hf__address address;
     uint16_t number;
 
     if (row->type != HF__REPLY_ARRAY || row->n_items < 3) return false;
@@ -256,7 +255,7 @@ static void ask_later(hf__cluster *c) {
 static void on_map(hf__redis_call *call, const hf__reply *reply, const hf_error *error) {
     hf__cluster *c = call->data;
     const hf__session *session = call->conn;
-    char asked[HF__REDIS_HOST_MAX] = "";
+    char asked[HF__HOST_MAX] = "";
     hf_error why;
 
     c->asking = false;
@@ -305,7 +304,7 @@ static void ask(hf__cluster *c) {
 
 /* "MOVED 3999 127.0.0.1:6381"; without a host it is that of who answered. */
 static bool read_redirect(hf_slice text, const hf__redis_node *from, uint16_t *slot,
-                          hf__redis_address *address) {
+                          hf__address *address) {
     const char *end = text.data + text.len;
     const char *first = memchr(text.data, ' ', text.len);
     const char *second = first == NULL ? NULL : memchr(first + 1, ' ', (size_t)(end - first - 1));
@@ -338,7 +337,7 @@ static bool read_redirect(hf_slice text, const hf__redis_node *from, uint16_t *s
 bool hf__cluster_redirect(hf__cluster *c, hf__redis_node *from, hf__redis_call *call,
                           hf_slice text) {
     bool moved = hf__redis_begins(text, "MOVED");
-    hf__redis_address address;
+    hf__address address;
     hf__redis_node *node;
     uint16_t number;
     uint16_t slot;
@@ -370,7 +369,7 @@ void hf__cluster_down(hf__cluster *c) {
     ask_later(c);
 }
 
-bool hf__cluster_any(const hf__cluster *c, hf__redis_address *address) {
+bool hf__cluster_any(const hf__cluster *c, hf__address *address) {
     if (c->n_masters > 0) {
         /* Spread over the servers, and another one at the next try. */
         uint64_t n = hf__random_between(0, (uint64_t)c->n_masters - 1);

@@ -29,43 +29,7 @@ static const scheme schemes[] = {
     {"rediss+cluster", HF__REDIS_CLUSTER, true},
 };
 
-/* ---------------------------------------------------------------- addresses */
-
-void hf__redis_address_show(const hf__redis_address *address, char *text, size_t size) {
-    if (address->port == 0)
-        snprintf(text, size, "%s", address->host);
-    else if (strchr(address->host, ':') != NULL)
-        snprintf(text, size, "[%s]:%u", address->host, (unsigned)address->port);
-    else
-        snprintf(text, size, "%s:%u", address->host, (unsigned)address->port);
-}
-
-bool hf__redis_address_read(hf_slice text, uint16_t port, hf__redis_address *address) {
-    hf_slice host = text;
-    hf_slice number = {NULL, 0};
-    uint64_t value = port;
-    const char *end;
-
-    if (text.len > 0 && text.data[0] == '[') {
-        end = memchr(text.data, ']', text.len);
-        if (end == NULL) return false;
-        host = (hf_slice){text.data + 1, (size_t)(end - text.data) - 1};
-        end++;
-        if (end < text.data + text.len && *end != ':') return false;
-    } else {
-        end = memchr(text.data, ':', text.len);
-        if (end == NULL) end = text.data + text.len;
-        host.len = (size_t)(end - text.data);
-    }
-    if (end < text.data + text.len)
-        number = (hf_slice){end + 1, (size_t)(text.data + text.len - end) - 1};
-    if (number.data != NULL && !hf__parse_uint(number, 1, 65535, &value)) return false;
-    if (host.len == 0 || host.len >= sizeof address->host) return false;
-    memcpy(address->host, host.data, host.len);
-    address->host[host.len] = '\0';
-    address->port = (uint16_t)value;
-    return true;
-}
+/* ---------------------------------------------------------------- hosts */
 
 static hf_code add_host(hf__redis_config *config, hf_slice one, hf_error *error) {
     uint16_t port = config->kind == HF__REDIS_SENTINEL ? SENTINEL_PORT : PORT;
@@ -73,7 +37,7 @@ static hf_code add_host(hf__redis_config *config, hf_slice one, hf_error *error)
     if (config->n_hosts == HF__REDIS_HOSTS_MAX)
         return hf__error_set(error, HF_EINVAL, 0, "the URL names more than %d hosts",
                              HF__REDIS_HOSTS_MAX);
-    if (!hf__redis_address_read(one, port, &config->hosts[config->n_hosts]))
+    if (!hf__address_read(one, port, &config->hosts[config->n_hosts]))
         return hf__error_set(error, HF_EINVAL, 0,
                              "host %zu of the URL is not \"name\", \"name:port\" or "
                              "\"[IPv6]:port\" (in a password, write / as %%2F)",
@@ -87,7 +51,7 @@ static hf_code read_hosts(hf__redis_config *config, const hf__url *url, hf_error
     hf_slice rest = url->host.len > 0 ? url->host : local;
 
     if (memchr(rest.data, ',', rest.len) == NULL) {
-        hf__redis_address *first = &config->hosts[0];
+        hf__address *first = &config->hosts[0];
         if (rest.len >= sizeof first->host)
             return hf__error_set(error, HF_EINVAL, 0, "the URL's host is too long");
         memcpy(first->host, rest.data, rest.len);
@@ -114,7 +78,7 @@ static hf_code read_hosts(hf__redis_config *config, const hf__url *url, hf_error
 /* "unix:/run/redis.sock" and "unix://user:password@/run/redis.sock". */
 static hf_code read_socket(hf__redis_config *config, const hf__url *url, hf_error *error) {
     char *path = config->hosts[0].host;
-    int len = snprintf(path, HF__REDIS_HOST_MAX, "%s%s", url->has_authority ? "/" : "",
+    int len = snprintf(path, HF__HOST_MAX, "%s%s", url->has_authority ? "/" : "",
                        url->path.len > 0 ? url->path.data : "");
 
     if (url->host.len > 0)

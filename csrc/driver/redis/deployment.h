@@ -18,7 +18,7 @@ typedef struct hf__cluster hf__cluster;
 
 struct hf__redis_node {
     hf__redis *redis;
-    hf__redis_address address;
+    hf__address address;
     hf__session_kind kind;
     hf__session *session; /* NULL: none */
     hf__sentinel *search; /* for the master's address, under way; NULL: none */
@@ -66,7 +66,7 @@ bool hf__redis_node_ready(const hf__redis_node *node);
 /* Flushes a session that is ready, in the loop's next turn. */
 void hf__redis_flush_later(hf__redis *redis, hf__session *session);
 /* The address of the node is known (again), or not to be had. */
-void hf__redis_node_found(hf__redis_node *node, const hf__redis_address *address);
+void hf__redis_node_found(hf__redis_node *node, const hf__address *address);
 void hf__redis_node_failed(hf__redis_node *node, const hf_error *error);
 
 /* Ends a call. */
@@ -100,7 +100,7 @@ bool hf__cluster_redirect(hf__cluster *cluster, hf__redis_node *from, hf__redis_
 void hf__cluster_ready(hf__cluster *cluster);
 void hf__cluster_down(hf__cluster *cluster);
 /* Where a listener may connect to; false: nowhere yet. */
-bool hf__cluster_any(const hf__cluster *cluster, hf__redis_address *address);
+bool hf__cluster_any(const hf__cluster *cluster, hf__address *address);
 uint16_t hf__cluster_servers(const hf__cluster *cluster);
 void hf__cluster_retire(hf__cluster *cluster);
 void hf__cluster_free(hf__cluster *cluster);

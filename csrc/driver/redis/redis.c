@@ -115,7 +115,7 @@ void hf__redis_node_failed(hf__redis_node *node, const hf_error *error) {
     end_all(redis, &node->waiting, error);
 }
 
-void hf__redis_node_found(hf__redis_node *node, const hf__redis_address *address) {
+void hf__redis_node_found(hf__redis_node *node, const hf__address *address) {
     node->search = NULL;
     if (node->retired) return;
     node->address = *address;
@@ -144,7 +144,7 @@ void hf__redis_node_want(hf__redis_node *node) {
         try_later(node);
         return;
     }
-    hf__redis_address address = node->address;
+    hf__address address = node->address;
     hf__redis_node_found(node, &address);
 }
 

@@ -81,7 +81,7 @@ static void on_ready(hf__session *session) {
     hf__redis_flush_later(search->node->redis, session);
 }
 
-static bool read_address(const hf__reply *reply, hf__redis_address *address) {
+static bool read_address(const hf__reply *reply, hf__address *address) {
     uint64_t port;
 
     if (reply->type != HF__REPLY_ARRAY || reply->n_items != 2 ||
@@ -100,7 +100,7 @@ static void on_answer(hf__session *session, hf__redis_call *call, const hf__repl
                       const hf_error *error) {
     hf__sentinel *search = session->data;
     hf__redis_node *node = search->node;
-    hf__redis_address address;
+    hf__address address;
     hf_error unknown;
 
     (void)call;

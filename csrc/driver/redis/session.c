@@ -1,7 +1,7 @@
 #include "driver/redis/session.h"
 
+#include "driver/peers.h"
 #include "driver/redis/error.h"
-#include "driver/redis/peers.h"
 #include "util/alloc.h"
 #include "util/clock.h"
 #include "util/random.h"
@@ -702,7 +702,7 @@ static void add_peer(hf__session *s, const struct sockaddr *address, size_t len)
 
 /* Without a look-up: a socket's path, or a number. */
 static bool add_literal(hf__session *s) {
-    const hf__redis_address *address = &s->address;
+    const hf__address *address = &s->address;
     struct sockaddr_un un = {.sun_family = AF_UNIX};
     struct sockaddr_in in;
     struct sockaddr_in6 in6;
@@ -783,7 +783,7 @@ static void on_begin(uv_timer_t *timer) {
 }
 
 hf__session *hf__session_new(const hf__session_env *env, hf__session_kind kind,
-                             const hf__redis_address *address, void *data) {
+                             const hf__address *address, void *data) {
     hf__session *s = hf__zalloc(env->store->allocator, sizeof *s);
 
     if (s == NULL) return NULL;
@@ -791,7 +791,7 @@ hf__session *hf__session_new(const hf__session_env *env, hf__session_kind kind,
     s->kind = kind;
     s->address = *address;
     s->data = data;
-    hf__redis_address_show(address, s->server.name, sizeof s->server.name);
+    hf__address_show(address, s->server.name, sizeof s->server.name);
     hf__socket_init(&s->socket, &socket_events, s->server.name, env->store->allocator,
                     env->store->scope);
     hf__list_init(&s->dirty);

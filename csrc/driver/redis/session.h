@@ -58,7 +58,7 @@ struct hf__session {
         HF__SESSION_READY,
         HF__SESSION_OVER
     } state;
-    hf__redis_address address;
+    hf__address address;
     hf__redis_server server;
     hf__node dirty;  /* the owner's: in a list of those that are to be flushed */
     hf__node unsent; /* calls */
@@ -96,7 +96,7 @@ struct hf__session {
 
 /* Begins. NULL when memory is out. No event before this returns. */
 hf__session *hf__session_new(const hf__session_env *env, hf__session_kind kind,
-                             const hf__redis_address *address, void *data);
+                             const hf__address *address, void *data);
 /* Ends it without `down`; its calls have ended or are in `unsent`, and are the owner's. `gone`
  * follows. */
 void hf__session_close(hf__session *session);

@@ -9,6 +9,7 @@
 #define HF_DRIVER_REDIS_SOCKET_H
 
 #include "core/op.h"
+#include "driver/address.h"
 #include "driver/redis/reply.h"
 #include "driver/redis/tls.h"
 #include "util/buffer.h"
@@ -25,11 +26,6 @@ typedef struct hf__socket_events {
     void (*failed)(hf__socket *s, const hf_error *error);
     void (*closed)(hf__socket *s); /* follows hf__socket_close */
 } hf__socket_events;
-
-typedef struct hf__peer {
-    struct sockaddr_storage address;
-    socklen_t len;
-} hf__peer;
 
 struct hf__socket {
     uv_poll_t poll;

@@ -3,16 +3,16 @@
  * The keeper does not wait for the pool of threads, which the host may have filled, to find out an
  * address that the host's own instance has found already. Any thread.
  */
-#ifndef HF_DRIVER_REDIS_PEERS_H
-#define HF_DRIVER_REDIS_PEERS_H
+#ifndef HF_DRIVER_PEERS_H
+#define HF_DRIVER_PEERS_H
 
-#include "driver/redis/config.h"
-#include "driver/redis/socket.h"
+#include "core/store.h"
+#include "driver/address.h"
 
 /* `shared` NULL, or no memory: nothing is known. */
-void hf__peers_note(hf__shared *shared, const hf__redis_address *address, const hf__peer *peer);
-bool hf__peers_find(hf__shared *shared, const hf__redis_address *address, hf__peer *peer);
+void hf__peers_note(hf__shared *shared, const hf__address *address, const hf__peer *peer);
+bool hf__peers_find(hf__shared *shared, const hf__address *address, hf__peer *peer);
 /* It led nowhere: the name may mean another by now. */
-void hf__peers_forget(hf__shared *shared, const hf__redis_address *address);
+void hf__peers_forget(hf__shared *shared, const hf__address *address);
 
 #endif

@@ -1,4 +1,4 @@
-#include "driver/redis/peers.h"
+#include "driver/peers.h"
 
 #include "util/alloc.h"
 
@@ -7,7 +7,7 @@
 enum { KNOWN_MAX = 32 }; /* names of one client; more than Sentinels, or a cluster's first hosts */
 
 typedef struct known {
-    hf__redis_address address; /* an empty host: none */
+    hf__address address; /* an empty host: none */
     hf__peer peer;
 } known;
 
@@ -29,7 +29,7 @@ static table *get_table(hf__shared *shared, bool make) {
     return shared->data;
 }
 
-static known *find(table *t, const hf__redis_address *address) {
+static known *find(table *t, const hf__address *address) {
     for (size_t i = 0; t != NULL && i < KNOWN_MAX; i++) {
         known *row = &t->rows[i];
         if (row->address.port == address->port && strcmp(row->address.host, address->host) == 0)
@@ -38,7 +38,7 @@ static known *find(table *t, const hf__redis_address *address) {
     return NULL;
 }
 
-void hf__peers_note(hf__shared *shared, const hf__redis_address *address, const hf__peer *peer) {
+void hf__peers_note(hf__shared *shared, const hf__address *address, const hf__peer *peer) {
     table *t;
     known *row;
 
@@ -51,7 +51,7 @@ void hf__peers_note(hf__shared *shared, const hf__redis_address *address, const 
     uv_mutex_unlock(&shared->lock);
 }
 
-bool hf__peers_find(hf__shared *shared, const hf__redis_address *address, hf__peer *peer) {
+bool hf__peers_find(hf__shared *shared, const hf__address *address, hf__peer *peer) {
     const known *row;
 
     if (shared == NULL) return false;
@@ -62,7 +62,7 @@ bool hf__peers_find(hf__shared *shared, const hf__redis_address *address, hf__pe
     return row != NULL;
 }
 
-void hf__peers_forget(hf__shared *shared, const hf__redis_address *address) {
+void hf__peers_forget(hf__shared *shared, const hf__address *address) {
     known *row;
 
     if (shared == NULL) return;
