@@ -12,7 +12,7 @@
 #include "store/redis-member.h"
 #include "store/redis-names.h"
 #include "store/redis-scripts.h"
-#include "util/map.h"
+#include "store/watchers.h"
 
 typedef struct hf__redis_instance hf__redis_instance;
 typedef struct hf__redis_task hf__redis_task;
@@ -58,10 +58,8 @@ struct hf__redis_instance {
     hf_op *closing;
     hf_op drained; /* behind the last op that is deferred */
 
-    hf__map lines;     /* of watches, by name */
-    hf__node in_order; /* the same */
-    hf__node lost;     /* watches without a line: memory was out */
-    bool listens;      /* the channel is asked for */
+    hf__watchers watchers;
+    bool listens; /* the channel is asked for */
 
     hf__redis_listing *kept; /* names from a list that may go on; NULL: none */
 
@@ -150,10 +148,6 @@ bool hf__redis_list(hf__redis_instance *s, hf_op *op);
 void hf__redis_list_forget(hf__redis_instance *s);
 
 /* ---- redis-watch.c */
-void hf__redis_watch_init(hf__redis_instance *s);
-/* At the end of the store: no watch is armed any more. */
-void hf__redis_watch_forget(hf__redis_instance *s);
-void hf__redis_watch_fini(hf__redis_instance *s);
 void hf__redis_watch(hf_store *store, hf__watch *watch);
 void hf__redis_unwatch(hf_store *store, hf__watch *watch);
 /* Whether there is a watch on any of the op's keys, in its space. */

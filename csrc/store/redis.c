@@ -123,7 +123,7 @@ static hf_code init(hf_store *store, hf_error *error) {
     hf__list_init(&s->tasks);
     hf__list_init(&s->free_tasks);
     hf__list_init(&s->inquiries);
-    hf__redis_watch_init(s);
+    hf__watchers_init(&s->watchers, store->env.allocator);
     return hf__redis_new(&store->env, &events, &s->redis, error);
 }
 
@@ -135,7 +135,7 @@ static void fini(hf_store *store) {
     while ((node = hf__list_pop(&s->free_tasks)) != NULL)
         hf__free(store->env.allocator, hf__of(node, hf__redis_task, node));
     hf__redis_list_forget(s);
-    hf__redis_watch_fini(s);
+    hf__watchers_fini(&s->watchers);
     hf__redis_names_fini(&s->names);
     hf__redis_free(s->redis);
 }
@@ -462,7 +462,7 @@ static void close_store(hf_store *store, hf_op *op) {
     assert(s->closing == NULL && op->next == NULL);
     open_handles(s);
     s->closing = op;
-    hf__redis_watch_forget(s);
+    hf__watchers_close(&s->watchers);
     hf__redis_list_forget(s);
     close_if_idle(s);
 }
