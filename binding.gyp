@@ -53,10 +53,12 @@
         'NAPI_DISABLE_CPP_EXCEPTIONS',
         'NODE_ADDON_API_DISABLE_DEPRECATED',
         'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS',
+        '<!@(node script/sources.js libpq-defines)',
       ],
       'cflags': [
         '<@(hf_warnings)',
         '<!@(pkg-config --cflags sqlite3 2>/dev/null || true)',
+        '<!@(node script/sources.js libpq-flags)',
       ],
       'cflags_c': ['<@(hf_warnings_c)'],
       # -isystem: our warnings are for our code, not for the headers that the binding uses.
@@ -66,10 +68,11 @@
         '-isystem',
         '<!(node -p "require(\'path\').dirname(require.resolve(\'node-addon-api\'))")',
       ],
-      # Installing the package needs the headers of SQLite and OpenSSL, but not pkg-config.
+      # Installing the package needs the headers of SQLite and OpenSSL, but not pkg-config; and not libpq.
       'libraries': [
         '<!@(node script/sources.js openssl)',
         '<!@(pkg-config --libs sqlite3 2>/dev/null || echo -lsqlite3)',
+        '<!@(node script/sources.js libpq)',
       ],
       # nodelete: a worker that ends must not unload code that a thread of ours still runs.
       # The rest keeps our symbols to ourselves and binds them to our own copies.

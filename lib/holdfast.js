@@ -97,7 +97,8 @@ class Holdfast extends EventEmitter {
   /**
    * Connects at first use. See `open()` for one that is ready.
    *
-   * @param {string | string[]} [url] 'sqlite:PATH', 'memory:' or 'redis://HOST'; an array of 1 to
+   * @param {string | string[]} [url] 'sqlite:PATH', 'memory:', 'redis://HOST' or
+   *   'postgres://HOST/DATABASE'; an array of 1 to
    *   15 Redis URLs is a quorum of independent nodes. By default HOLDFAST_URL, else
    *   'sqlite:./holdfast.db', but with NODE_ENV=production it must be given in one of the two ways.
    * @param {object} [options]
@@ -132,6 +133,12 @@ class Holdfast extends EventEmitter {
    * @param {number | string} [options.nodeTimeout] 1 ms to 1 h: how long one node is waited for; by
    *   default 5 % of the `ttl`, at least 10 ms
    * @param {boolean} [options.fencing=false] fences, by a second round trip
+   * @param {string} [options.schema='holdfast'] PostgreSQL, as all that follow: where the tables
+   *   are: up to 40 small letters, digits and '_'
+   * @param {'durable' | 'relaxed'} [options.leases='durable'] whether leases are on the server's
+   *   disk before they count
+   * @param {'session' | 'transaction'} [options.pooler] how a pooler in between lends connections;
+   *   by default it is found out whether there is one
    * @throws {TypeError} if `url` is no string, or missing in production, or its store does not have
    *   one of the options
    * @throws {RangeError} if `url` is not understood

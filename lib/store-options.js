@@ -11,7 +11,7 @@ const {
 
 const STORE_OPTIONS = ['tls', 'connectTimeout', 'commandTimeout', 'username', 'password', 'db',
   'prefix', 'waitReplicas', 'allowEviction', 'sentinelUsername', 'sentinelPassword',
-  'maxTtl', 'nodeTimeout', 'fencing'];
+  'maxTtl', 'nodeTimeout', 'fencing', 'schema', 'leases', 'pooler'];
 const TLS_OPTIONS = new Set(['ca', 'cert', 'key', 'servername', 'rejectUnauthorized']);
 
 const TIMEOUT = { min: 10, max: 3600000 };
@@ -67,6 +67,9 @@ const readers = {
   maxTtl: (value, name) => String(duration(value, name, MAX_TTL)),
   nodeTimeout: (value, name) => String(duration(value, name, NODE_TIMEOUT)),
   fencing: flag,
+  schema: text,
+  leases: text,
+  pooler: text,
 };
 
 // Certificates or a key: the text itself, as Node's own tls takes it, not the name of a file.

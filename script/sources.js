@@ -10,6 +10,9 @@
 //   node script/sources.js deps       the folder that holds hiredis/
 //   node script/sources.js hiredis    the files of hiredis that its parser needs
 //   node script/sources.js openssl    how OpenSSL is linked
+//   node script/sources.js libpq-flags, libpq-defines, libpq
+//                                     how files are compiled with libpq, and how it is linked; the
+//                                     define says that it is not there
 
 const { spawnSync } = require('node:child_process');
 const fs = require('node:fs');
@@ -17,6 +20,7 @@ const path = require('node:path');
 
 const root = path.join(__dirname, '..');
 const rooms = ['util', 'core', 'driver', 'store', 'prim', 'pg', 'api'];
+const usesLibpq = /^csrc\/((driver|store)\/postgres(?!-absent)|pg\/)/;
 const usesOpenSsl = /^csrc\/driver\/redis\/tls[^/]*\.c$/;
 
 /** The files below `folder` that end in `.extension`, relative to the root. */
@@ -52,13 +56,37 @@ function openssl() {
   return found ? ['-l:libssl.a', '-l:libcrypto.a', '-ldl', '-pthread'] : ['-lssl', '-lcrypto'];
 }
 
+function output(command, ...args) {
+  const { status, stdout } = spawnSync(command, args, { encoding: 'utf8' });
+  return status === 0 ? stdout.trim().split(/\s+/).filter(Boolean) : null;
+}
+
+/** Where libpq is, by pkg-config or its own tool; null if it is not there with its headers. */
+function libpq() {
+  const flags = output('pkg-config', '--cflags', 'libpq');
+  const libraries = output('pkg-config', '--libs', 'libpq');
+  if (flags && libraries) return { flags, libraries };
+  const headers = output('pg_config', '--includedir')?.[0];
+  if (headers === undefined || !fs.existsSync(path.join(headers, 'libpq-fe.h'))) return null;
+  return { flags: [`-I${headers}`], libraries: [`-L${output('pg_config', '--libdir')}`, '-lpq'] };
+}
+
+/** What is compiled by the addon's own rules. */
+function plain() {
+  const left = libpq() ? usesOpenSsl : new RegExp(`${usesOpenSsl.source}|${usesLibpq.source}`);
+  return core().filter((name) => !left.test(name));
+}
+
 const answers = {
-  c: () => core().filter((name) => !usesOpenSsl.test(name)),
+  c: plain,
   cc: () => sources('csrc/binding', 'cc'),
   tls: () => core().filter((name) => usesOpenSsl.test(name)),
   deps: () => [deps()],
   hiredis: () => ['alloc', 'read', 'sds'].map((name) => `${deps()}/hiredis/${name}.c`),
   openssl,
+  'libpq-flags': () => libpq()?.flags ?? [],
+  'libpq-defines': () => (libpq() ? [] : ['HF_WITHOUT_LIBPQ']),
+  libpq: () => libpq()?.libraries ?? [],
 };
 
 const kind = process.argv[2];

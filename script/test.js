@@ -115,7 +115,7 @@ const stages = [
   { group: 'lint', title: 'clang-format', command: ['bash', 'script/lint-c', 'format'] },
   { group: 'lint', title: 'clang-tidy', command: ['bash', 'script/lint-c', 'tidy'] },
   { group: 'lint', title: 'eslint', command: [node, bin('eslint/bin/eslint.js'), '.'] },
-  { group: 'lint', title: 'scripts', command: [node, 'script/embed-lua.js', '--check'] },
+  { group: 'lint', title: 'scripts', command: [node, 'script/embed.js', '--check'] },
   { group: 'c', title: 'C examples build', command: makeC('MODE=plain', 'examples') },
   {
     group: 'c', title: 'C tests, ASan and UBSan', command: makeC('-k', 'MODE=asan', 'run'),

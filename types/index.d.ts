@@ -87,10 +87,32 @@ export interface QuorumOptions {
 }
 
 /**
+ * What is for stores on PostgreSQL only, beside `connectTimeout`, `commandTimeout`, `username` and
+ * `password`. What else libpq takes stands in the URL, by libpq's names.
+ */
+export interface PostgresOptions {
+  /**
+   * Where the tables are: a name of small letters, digits and `_`, at most 40. Default `'holdfast'`.
+   */
+  schema?: string | undefined;
+  /**
+   * Whether the server has leases on its disk before it says that they are taken. `'relaxed'` is
+   * faster, but a server that crashes may forget who has a lock. Values and records are always durable.
+   * Default `'durable'`.
+   */
+  leases?: 'durable' | 'relaxed' | undefined;
+  /**
+   * How a pooler between here and the server lends its connections. Default: it is found out whether
+   * there is one, and taken for one that does so for each transaction.
+   */
+  pooler?: 'session' | 'transaction' | undefined;
+}
+
+/**
  * How often, and for how long, a lock passes among those of this process who wait for it, while
  * another process is known to wait for it too; and what is for one kind of store.
  */
-export interface HoldfastOptions extends RedisOptions, QuorumOptions {
+export interface HoldfastOptions extends RedisOptions, QuorumOptions, PostgresOptions {
   /** In a row at most: 0 to 1,000,000. Default 16. */
   handoffs?: number | undefined;
   /** For so long at most: 0, or Infinity. Default `'100ms'`. */

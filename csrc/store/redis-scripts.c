@@ -1,4 +1,4 @@
-/* Written by script/embed-lua.js from the files of csrc/store/redis: change those. */
+/* Written by script/embed.js from csrc/store/redis: change that. */
 #include "store/redis-scripts.h"
 
 /* Longer than C99 says a compiler must take; those that we know do. */

@@ -1,6 +1,6 @@
 /*
  * What runs inside the Redis server: the files of csrc/store/redis, written into redis-scripts.c by
- * script/embed-lua.js. Each file says what it is given and what it answers.
+ * script/embed.js. Each file says what it is given and what it answers.
  */
 #ifndef HF_STORE_REDIS_SCRIPTS_H
 #define HF_STORE_REDIS_SCRIPTS_H

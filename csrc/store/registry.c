@@ -2,8 +2,14 @@
 
 #include "store/stores.h"
 
+#ifdef HF_WITHOUT_LIBPQ
+#define POSTGRES hf__postgres_absent_store
+#else
+#define POSTGRES hf__postgres_store
+#endif
+
 const hf_store_vtable *const hf__stores[] = {
-    &hf__memory_store, &hf__sqlite_store, &hf__redis_store, &hf__quorum_store, NULL,
+    &hf__memory_store, &hf__sqlite_store, &hf__redis_store, &hf__quorum_store, &POSTGRES, NULL,
 };
 
 const hf_store_vtable *hf__store_find(hf_slice scheme) {

@@ -10,5 +10,11 @@ extern const hf_store_vtable hf__memory_store;
 extern const hf_store_vtable hf__sqlite_store;
 extern const hf_store_vtable hf__redis_store;
 extern const hf_store_vtable hf__quorum_store;
+/* Of a build with libpq; and of one without. */
+extern const hf_store_vtable hf__postgres_store;
+extern const hf_store_vtable hf__postgres_absent_store;
+
+/* The settings of the PostgreSQL store beside those of its connections. */
+#define HF__POSTGRES_PARAMS "schema leases"
 
 #endif
