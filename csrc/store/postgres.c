@@ -247,7 +247,7 @@ static int kind_of(const hf_op *op) {
 static size_t size_of(const hf_op *op) {
     size_t size = op->value.len + op->note.len + op->who.len + 256;
 
-    for (uint32_t i = 0; i < op->n_keys; i++)
+    for (uint32_t i = 0; op->keys != NULL && i < op->n_keys; i++)
         size += op->keys[i].len;
     return size;
 }
