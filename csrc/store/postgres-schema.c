@@ -1,6 +1,6 @@
 /*
  * The statements of the PostgreSQL store, and its schema, which the first process to need it makes:
- * in one transaction, under a lock, so that any number may come at once.
+ * in one transaction, the first statement of which takes a lock: any number may come at once.
  */
 #include "store/postgres-schema.h"
 #include "driver/postgres/error.h"
@@ -9,9 +9,6 @@
 
 #include <ctype.h>
 #include <string.h>
-
-/* Any number that is nobody else's: of the lock under which the schema is made. */
-#define MAKING_LOCK "SELECT pg_catalog.pg_advisory_xact_lock(5217406914731044964)"
 
 static const char *const texts[HF__POSTGRES_STATEMENTS] = {
     [HF__POSTGRES_LEASES] = "SELECT * FROM holdfast.leases($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
@@ -99,7 +96,7 @@ static void ask(hf__postgres_instance *s) {
     hf__pg_send(s->pg, &s->gate);
 }
 
-/* The lock, and then one statement of the schema after another. False when memory is out. */
+/* One statement of the schema after another. False when memory is out. */
 static bool prepare_making(hf__postgres_instance *s) {
     const hf_allocator *allocator = s->base.env.allocator;
     size_t n = 0;
@@ -108,20 +105,19 @@ static bool prepare_making(hf__postgres_instance *s) {
 
     for (; hf__postgres_schema[n] != NULL; n++)
         size += name_schema(hf__postgres_schema[n], s->schema, NULL) + 1;
-    s->making = hf__zalloc(allocator, (n + 1) * sizeof *s->making);
+    s->making = hf__zalloc(allocator, n * sizeof *s->making);
     s->making_text = hf__alloc(allocator, size);
     if (s->making == NULL || s->making_text == NULL) {
         forget_making(s);
         return false;
     }
-    s->making[0].sql = MAKING_LOCK;
     at = s->making_text;
     for (size_t i = 0; i < n; i++) {
-        s->making[i + 1].sql = at;
+        s->making[i].sql = at;
         at += name_schema(hf__postgres_schema[i], s->schema, at) + 1;
     }
     s->gate.before = s->making;
-    s->gate.n_before = n + 1;
+    s->gate.n_before = n;
     return true;
 }
 

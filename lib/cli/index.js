@@ -8,7 +8,7 @@ const { version } = require('../../package.json');
 const { EXIT, UsageError } = require('./exit');
 const { redactText, report } = require('./report');
 
-const COMMANDS = ['prove', 'inspect', 'locks', 'ping'];
+const COMMANDS = ['prove', 'inspect', 'locks', 'ping', 'schema'];
 
 const SHARED_OPTIONS = {
   url: { type: 'string' },

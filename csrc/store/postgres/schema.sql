@@ -2,7 +2,7 @@
  * What the PostgreSQL store keeps in the database, and what it does there. The client sends a batch
  * of ops as arrays to one function, and gets a row for each: one round trip, one commit.
  *
- * The file may be run again at any time, in one transaction under a lock of its own. Whoever wants
+ * The file may be run again at any time, and by several at once, in one transaction. Whoever wants
  * another schema replaces the word before the dot.
  *
  * Locks. Whatever happens to a key's leases happens under the lock of its row in `key`, and
@@ -18,6 +18,10 @@
  * Plans. The settings of the functions make every plan a generic one that goes by the indexes: a
  * plan made while a table was small would be kept by a session when it has grown.
  */
+DO $$ BEGIN
+    PERFORM pg_advisory_xact_lock(5217406914731044964); -- any number that is nobody else's
+END $$;
+
 CREATE SCHEMA IF NOT EXISTS holdfast;
 
 CREATE TABLE IF NOT EXISTS holdfast.meta (
@@ -183,18 +187,16 @@ BEGIN
 END $$;
 
 /* Tells those who wait, once, when the transaction commits. */
-CREATE OR REPLACE FUNCTION holdfast.tell(places smallint[], keys bytea[]) RETURNS void
+CREATE OR REPLACE FUNCTION holdfast.tell(place smallint, keys bytea[]) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     w record;
 BEGIN
     FOR w IN
-        DELETE FROM holdfast.waiter AS o
-        USING (SELECT DISTINCT t.space, t.key FROM unnest(places, tell.keys) AS t(space, key)) AS d
-        WHERE o.space = d.space AND o.key = d.key
-        RETURNING o.channel, o.space, o.key
+        DELETE FROM holdfast.waiter AS o WHERE o.space = place AND o.key = ANY (keys)
+        RETURNING o.channel, o.key
     LOOP
-        PERFORM pg_notify(w.channel, w.space || encode(w.key, 'hex'));
+        PERFORM pg_notify(w.channel, place || encode(w.key, 'hex'));
     END LOOP;
 END $$;
 
@@ -229,6 +231,7 @@ DECLARE
     alone CONSTANT boolean := pg_current_xact_id_if_assigned() IS NULL;
     present CONSTANT bigint := holdfast.enter(relaxed);
     n CONSTANT integer := cardinality(verbs);
+    one CONSTANT boolean := cardinality(keys) = 1;
     takes CONSTANT boolean := 1 = ANY (verbs);
     now_us bigint := (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
     names bytea[];       -- the keys, each once, in order
@@ -267,7 +270,7 @@ DECLARE
     n_keys integer;
     n_rows integer;
 BEGIN
-    IF cardinality(keys) = 1 THEN
+    IF one THEN
         names := keys;
         solo := ARRAY[1];
     ELSE
@@ -286,7 +289,24 @@ BEGIN
     END IF;
     done := array_fill(0::bigint, ARRAY[n]);
 
-    IF takes THEN
+    -- A batch of one is common, and has a shorter way to the same.
+    IF one AND takes AND limits[1] = 1 AND coalesce(replaces[1], '') = '' THEN
+        until := now_us + least(ttls[1], longest_ms) * 1000;
+        INSERT INTO holdfast.key AS k (key, counter, epoch, sweep_at, idle, until_us, since_us,
+                                       n_keys, crowded, token, who, note)
+        VALUES (keys[1], now_us, present, until, -1, until, now_us, 1, false, tokens[1], whos[1],
+                notes[1])
+        ON CONFLICT (key) DO UPDATE
+        SET counter = CASE WHEN k.epoch = present THEN k.counter + 1
+                           ELSE greatest(k.counter + 1, now_us) END,
+            epoch = present, sweep_at = least(k.sweep_at, excluded.sweep_at),
+            until_us = excluded.until_us, since_us = now_us, n_keys = 1, token = excluded.token,
+            who = excluded.who, note = excluded.note
+        WHERE k.until_us <= now_us AND NOT k.crowded AND k.counter < greatest_fence
+        RETURNING k.counter INTO fence;
+        changed := FOUND;
+        done[1] := coalesce(fence, 0);
+    ELSIF takes THEN
         WITH tried AS (
             INSERT INTO holdfast.key AS k (key, counter, epoch, sweep_at, idle, until_us, since_us,
                                            n_keys, crowded, token, who, note)
@@ -321,7 +341,7 @@ BEGIN
             done[solo[n_keys]] := fences[i];
         END LOOP;
         changed := won IS NOT NULL;
-    ELSIF cardinality(names) > 1 THEN
+    ELSIF NOT one THEN
         PERFORM FROM holdfast.key AS k WHERE k.key = ANY (names) ORDER BY k.key FOR NO KEY UPDATE;
     ELSE
         locked := false; -- the one update will do that
@@ -329,7 +349,12 @@ BEGIN
 
     -- What is judged is judged by a time at which the locks are had.
     now_us := (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
-    IF 2 = ANY (verbs) THEN
+    IF one AND verbs[1] = 2 THEN
+        UPDATE holdfast.key AS k SET until_us = now_us + least(ttls[1], longest_ms) * 1000
+        WHERE k.key = keys[1] AND k.token = tokens[1] AND k.until_us > now_us;
+        changed := FOUND;
+        done[1] := changed::integer;
+    ELSIF 2 = ANY (verbs) THEN
         WITH kept AS (
             UPDATE holdfast.key AS k SET until_us = now_us + least(ttls[d.op], longest_ms) * 1000
             FROM unnest(names, solo) AS d(key, op)
@@ -342,7 +367,15 @@ BEGIN
         END LOOP;
         changed := changed OR ops IS NOT NULL;
     END IF;
-    IF 3 = ANY (verbs) THEN
+    IF one AND verbs[1] = 3 THEN
+        UPDATE holdfast.key AS k SET until_us = 0, n_keys = 0, token = '', who = '', note = ''
+        WHERE k.key = keys[1] AND k.token = tokens[1] AND k.until_us > now_us;
+        IF FOUND THEN
+            changed := true;
+            done[1] := 1;
+            freed := keys;
+        END IF;
+    ELSIF 3 = ANY (verbs) THEN
         WITH dropped AS (
             UPDATE holdfast.key AS k
             SET until_us = 0, n_keys = 0, token = '', who = '', note = ''
@@ -363,13 +396,15 @@ BEGIN
         fence := 0;
         left_ms := 0;
         awaited := false;
-        holder_token := NULL;
-        holder_fence := 0;
-        holder_left_ms := 0;
-        holder_since_us := 0;
-        holder_limit := 0;
-        holder_who := NULL;
-        holder_note := NULL;
+        IF i = 1 OR holder_token IS NOT NULL THEN
+            holder_token := NULL;
+            holder_fence := 0;
+            holder_left_ms := 0;
+            holder_since_us := 0;
+            holder_limit := 0;
+            holder_who := NULL;
+            holder_note := NULL;
+        END IF;
         n_mine := counts[i];
         upto := upto + n_mine;
         IF done[i] > 0 THEN
@@ -644,7 +679,7 @@ BEGIN
     END LOOP;
 
     IF cardinality(freed) > 0 THEN
-        PERFORM holdfast.tell(array_fill(0::smallint, ARRAY[cardinality(freed)]), freed);
+        PERFORM holdfast.tell(0::smallint, freed);
     END IF;
     IF NOT changed AND alone THEN
         -- Marks, notes and locks need not wait for the disk.
@@ -760,8 +795,8 @@ DECLARE
     reads boolean := true;
     sorted boolean := true;
     changed boolean := false;
-    told_spaces smallint[] := '{}';
     told bytea[] := '{}';
+    told_records bytea[] := '{}';
     r holdfast.entry%ROWTYPE;
     now_us bigint := (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
     locked boolean;    -- it exists, and is ours
@@ -1013,8 +1048,11 @@ BEGIN
                 END IF;
             END IF;
             changed := true;
-            told_spaces := told_spaces || spaces[i];
-            told := told || keys[i];
+            IF spaces[i] = 2 THEN
+                told_records := told_records || keys[i];
+            ELSE
+                told := told || keys[i];
+            END IF;
             EXIT;
         END LOOP;
 
@@ -1049,7 +1087,10 @@ BEGIN
     END LOOP;
 
     IF cardinality(told) > 0 THEN
-        PERFORM holdfast.tell(told_spaces, told);
+        PERFORM holdfast.tell(1::smallint, told);
+    END IF;
+    IF cardinality(told_records) > 0 THEN
+        PERFORM holdfast.tell(2::smallint, told_records);
     END IF;
     IF NOT changed AND alone THEN
         -- Locks and channels need not wait for the disk.
@@ -1092,7 +1133,7 @@ BEGIN
         kept_until_us = CASE WHEN ttl_ms > 0 THEN now_us + least(ttl_ms, 4000000000000) * 1000 END,
         stored_us = now_us, value = coalesce(finish_record.value, '')
     WHERE e.space = 2 AND e.key = finish_record.key;
-    PERFORM holdfast.tell(ARRAY[2::smallint], ARRAY[finish_record.key]);
+    PERFORM holdfast.tell(2::smallint, ARRAY[finish_record.key]);
     RETURN true;
 END $$;
 
