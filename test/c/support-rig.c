@@ -113,6 +113,7 @@ void world_reboot(world *w) {
     w->real_us += UINT64_C(60000000);
     if (w->shared.fini != NULL) w->shared.fini(&w->shared);
     w->shared.fini = NULL;
+    w->shared.data = NULL;
 }
 
 /* ---- rigs */

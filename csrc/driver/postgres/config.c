@@ -148,6 +148,13 @@ static bool copy(char *to, size_t size, hf_slice text) {
     return true;
 }
 
+/* An address, for which no name is to be looked up. */
+static bool is_number(const char *host) {
+    unsigned char address[16];
+
+    return uv_inet_pton(AF_INET, host, address) == 0 || uv_inet_pton(AF_INET6, host, address) == 0;
+}
+
 static bool add_host(reading *r, hf_slice name, hf_slice number, uint16_t port) {
     hf__pg_config *config = r->config;
     hf__pg_host *host = &config->hosts[config->n_hosts];
@@ -158,6 +165,8 @@ static bool add_host(reading *r, hf_slice name, hf_slice number, uint16_t port) 
     if (!copy(host->address.host, sizeof host->address.host, name) ||
         !copy(host->number, sizeof host->number, number))
         return refuse(r, "a host's name is too long");
+    if (host->number[0] == '\0' && is_number(host->address.host))
+        (void)copy(host->number, sizeof host->number, name);
     host->address.port = is_folder ? 0 : port;
     host->socket_port = port;
     config->n_hosts++;

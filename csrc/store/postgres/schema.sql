@@ -314,7 +314,9 @@ BEGIN
                    CASE WHEN d.op > 0 THEN present ELSE 0 END, now_us + d.us, -1,
                    CASE WHEN d.op > 0 THEN now_us + d.us ELSE 0 END, now_us, 1, false,
                    coalesce(tokens[d.op], ''), coalesce(whos[d.op], ''), coalesce(notes[d.op], '')
-            FROM (SELECT s.key, s.op, coalesce(least(ttls[s.op], longest_ms) * 1000, 0) AS us
+            FROM (SELECT s.key, s.op,
+                         CASE WHEN s.op > 0 THEN least(ttls[s.op], longest_ms) * 1000 ELSE 0 END
+                             AS us
                   FROM (SELECT a.key,
                                CASE WHEN verbs[a.op] = 1 AND limits[a.op] = 1
                                          AND coalesce(replaces[a.op], '') = ''
