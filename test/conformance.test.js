@@ -3,6 +3,7 @@
 const path = require('node:path');
 const { conformance } = require('./conformance');
 const { useFolder } = require('./helpers');
+const { usePostgres } = require('./postgres-servers');
 const {
   startCluster, startQuorum, startSentinels, startServer, stopAll, useDeployment,
 } = require('./redis-servers');
@@ -44,6 +45,20 @@ for (const [name, start] of Object.entries(quorums)) {
     const { url } = useDeployment(start);
     const fenced = () => url({ fencing: true, maxTtl: 86_400_000 });
     conformance(name, fenced, { entries: false, permits: false });
+  });
+}
+
+const postgres = {
+  PostgreSQL: {},
+  'PostgreSQL 18 [slow]': { version: '18' },
+  'PostgreSQL behind pgbouncer [slow]': { pooled: { poolMode: 'transaction' } },
+  'PostgreSQL 18 behind pgbouncer [slow]': { version: '18', pooled: { poolMode: 'transaction' } },
+};
+
+for (const [name, options] of Object.entries(postgres)) {
+  describe(`with ${name}`, () => {
+    const { url } = usePostgres(options);
+    conformance(name, url);
   });
 }
 

@@ -24,12 +24,14 @@ const FIRST_PORT = 10_000;
 const PORTS = 11_000;
 const BUS = 10_000;
 
+// All that have been started and not stopped, of whatever kind.
 const running = new Set();
 const given = new Set();
 
 /** The program of that name which script/servers has unpacked, else the machine's own. */
 function program(name) {
-  const folders = [path.join(UNPACKED, 'bin'), ...(process.env.PATH ?? '').split(path.delimiter)];
+  const folders = ['bin', 'sbin'].map((each) => path.join(UNPACKED, each)).concat(
+    (process.env.PATH ?? '').split(path.delimiter));
   const paths = folders.map((folder) => path.join(folder, name));
   const found = paths.find((each) => fs.existsSync(each));
   if (found === undefined) throw new Error(`there is no ${name}: script/servers gets it`);
@@ -319,4 +321,6 @@ process.on('exit', () => {
   }
 });
 
-module.exports = { ServerProcess, freePort, libraries, library, program, stopAll };
+module.exports = {
+  ServerProcess, environment, freePort, libraries, library, program, running, stopAll,
+};

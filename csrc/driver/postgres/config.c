@@ -19,12 +19,8 @@ static const struct {
     const char *word;
     const char *value;
 } defaults[] = {
-    {"fallback_application_name", "holdfast"},
-    {"client_encoding", "UTF8"},
-    {"keepalives_idle", "5"},
-    {"keepalives_interval", "2"},
-    {"keepalives_count", "3"},
-    {"tcp_user_timeout", "10000"},
+    {"client_encoding", "UTF8"}, {"keepalives_idle", "5"},      {"keepalives_interval", "2"},
+    {"keepalives_count", "3"},   {"tcp_user_timeout", "10000"},
 };
 
 typedef struct reading {

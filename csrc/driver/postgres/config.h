@@ -20,7 +20,7 @@
     "sslcrl sslcrldir sslsni ssl_min_protocol_version ssl_max_protocol_version "           \
     "channel_binding requirepeer krbsrvname gsslib gssencmode keepalives keepalives_idle " \
     "keepalives_interval keepalives_count tcp_user_timeout connect_timeout "               \
-    "fallback_application_name client_encoding"
+    "client_encoding"
 /* And ours, of connections. */
 #define HF__PG_PARAMS HF__PG_KEYWORDS " connectTimeout commandTimeout pooler"
 

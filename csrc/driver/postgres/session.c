@@ -472,11 +472,17 @@ static void ignore_notice(void *data, const PGresult *result) {
     (void)result;
 }
 
+/* What the server's list of its clients calls it, where the user does not say. */
+static const char *name_of(const hf__pg_session *s) {
+    if (s->env->channel != NULL) return "holdfast-wake";
+    return s->env->store->blocking ? "holdfast-keeper" : "holdfast";
+}
+
 /* `number`: the address to connect to; NULL: where `host` leads is libpq's affair. */
 static void connect_to(hf__pg_session *s, const char *number) {
     const hf__pg_config *config = s->env->config;
-    const char *words[HF__PG_WORDS_MAX + 6];
-    const char *values[HF__PG_WORDS_MAX + 6];
+    const char *words[HF__PG_WORDS_MAX + 7];
+    const char *values[HF__PG_WORDS_MAX + 7];
     size_t n = config->n_words;
     char port[8];
     hf_error error;
@@ -486,6 +492,7 @@ static void connect_to(hf__pg_session *s, const char *number) {
     snprintf(port, sizeof port, "%u", (unsigned)host_of(s)->socket_port);
 #define ADD(word, value) (words[n] = (word), values[n] = (value), n++)
     ADD("port", port);
+    ADD("fallback_application_name", name_of(s));
     if (host_of(s)->address.host[0] != '\0') ADD("host", host_of(s)->address.host);
     if (number != NULL) ADD("hostaddr", number);
     if (s->secret != NULL) ADD("password", s->secret);

@@ -30,14 +30,18 @@ CREATE TABLE IF NOT EXISTS holdfast.meta (
 );
 
 /*
- * Which life of the server this is. Crash recovery empties an unlogged table, a backup does not
- * have its row, and a copy that is put back needs a start of the server: in each case there is a
- * new id, and what counts is set to the clock (design section 5, rule 4).
+ * One row, whose id stands for as long as the database cannot have lost or rewound its memory; then
+ * there is another, and what counts is set to the clock (design section 5, rule 4). Crash recovery
+ * empties an unlogged table, and so does failover. To put back a copy of the files needs a start of
+ * the server. A row that was dumped and restored was not written by the transaction that it names,
+ * and in a copy made by CREATE DATABASE the table lies elsewhere.
  */
 CREATE UNLOGGED TABLE IF NOT EXISTS holdfast.epoch (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     id bigint NOT NULL,
-    started timestamptz NOT NULL
+    started timestamptz NOT NULL,
+    born xid NOT NULL,
+    place text NOT NULL
 );
 
 /*
@@ -127,11 +131,13 @@ LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     present bigint;
 BEGIN
-    INSERT INTO holdfast.epoch AS e (id, started)
+    INSERT INTO holdfast.epoch AS e (id, started, born, place)
     VALUES (('x' || left(replace(gen_random_uuid()::text, '-', ''), 12))::bit(48)::bigint + 1,
-            pg_postmaster_start_time())
-    ON CONFLICT (one) DO UPDATE SET id = excluded.id, started = excluded.started
-        WHERE e.started <> excluded.started
+            pg_postmaster_start_time(), pg_current_xact_id()::xid,
+            pg_relation_filepath('holdfast.epoch'))
+    ON CONFLICT (one) DO UPDATE
+    SET id = excluded.id, started = excluded.started, born = excluded.born, place = excluded.place
+    WHERE e.started <> excluded.started OR e.born <> e.xmin OR e.place <> excluded.place
     RETURNING e.id INTO present;
     IF FOUND THEN
         PERFORM setval('holdfast.version',
@@ -164,7 +170,8 @@ BEGIN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
     SELECT e.id INTO present FROM holdfast.epoch AS e
-    WHERE e.started = pg_postmaster_start_time();
+    WHERE e.started = pg_postmaster_start_time() AND e.born = e.xmin
+      AND e.place = pg_relation_filepath(e.tableoid);
     IF NOT FOUND THEN
         present := holdfast.next_epoch();
     END IF;
@@ -656,8 +663,8 @@ BEGIN
                        h.who, h.note
                 INTO holder_token, holder_fence, holder_left_ms, holder_since_us, holder_limit,
                      holder_who, holder_note
-                FROM (SELECT k.token, k.counter AS fence, k.until_us, k.since_us, 1::bigint AS slots,
-                             k.who, k.note
+                FROM (SELECT k.token, k.counter AS fence, k.until_us, k.since_us,
+                             1::bigint AS slots, k.who, k.note
                       FROM holdfast.key AS k
                       WHERE k.key = way AND k.until_us > now_us AND k.token <> tok
                       UNION ALL
@@ -1162,7 +1169,7 @@ DECLARE
     n bigint;
 BEGIN
     PERFORM holdfast.enter(true); -- what is lost of this is done again
-    WHILE swept < most AND looked_at < 1000 LOOP
+    WHILE swept < most AND looked_at < most + 1000 LOOP
         due := ARRAY(SELECT k.key FROM holdfast.key AS k WHERE k.sweep_at <= now_us
                      ORDER BY k.sweep_at LIMIT least(most - swept, 100) FOR UPDATE SKIP LOCKED);
         EXIT WHEN cardinality(due) = 0;
