@@ -162,6 +162,7 @@ class Daemon {
 
 class PostgresServer extends Daemon {
   #control = null;
+  #last = Promise.resolve();
 
   /**
    * @param {object} options
@@ -221,8 +222,14 @@ class PostgresServer extends Daemon {
     return `postgres://postgres@${this.address}/postgres${text === '' ? '' : `?${text}`}`;
   }
 
-  /** A statement on the tests' own connection. */
-  async query(sql, values) {
+  /** A statement on the tests' own connection, after those that were asked before. */
+  query(sql, values) {
+    const answer = this.#last.then(() => this.#query(sql, values));
+    this.#last = answer.catch(() => {});
+    return answer;
+  }
+
+  async #query(sql, values) {
     if (this.#control === null) {
       const control = new Client({ connectionString: this.url(), application_name: 'tests' });
       control.on('error', () => this.#hangUp(control)); // the server has gone
@@ -258,6 +265,13 @@ class PostgresServer extends Daemon {
     this.signal('SIGINT');
     await this.ended;
     this.#hangUp(this.#control);
+  }
+
+  /** From its next look at its configuration on that role has to show its password. */
+  requirePassword(role) {
+    const file = path.join(this.#data, 'pg_hba.conf');
+    const rules = fs.readFileSync(file, 'utf8');
+    fs.writeFileSync(file, `host all ${role} 127.0.0.1/32 scram-sha-256\n${rules}`);
   }
 
   /** A cold copy of all it has; it is started again. */

@@ -9,6 +9,7 @@ const { setTimeout: sleep } = require('node:timers/promises');
 const { open } = require('../lib');
 const { PATIENCE_MS, now, start, temporaryPath } = require('./fault-harness');
 const { checkGrowth, checkLocks, checkOnce } = require('./history');
+const { POSTGRES_FAULTS, PostgresSite } = require('./soak-postgres');
 const { QuorumSite } = require('./soak-quorum');
 const { FAULTS, RedisSite, SqliteSite } = require('./soak-sites');
 
@@ -21,6 +22,7 @@ const PATIENCE = '60s';
 const HALF_DAY_MS = 12 * 3600 * 1000;
 
 const redis = (faults, kind = 'redis') => (where) => new RedisSite({ ...where, kind, faults });
+const postgres = (faults, more) => (where) => new PostgresSite({ ...where, faults, ...more });
 // As long as a node has no vote: so that it soon has one again.
 const quorum = (size, more) => (where) =>
   new QuorumSite({ ...where, ttlMs: 1000, size, ...more });
@@ -32,6 +34,10 @@ const sites = {
   valkey: redis({ ...FAULTS.server, ...FAULTS.network }, 'valkey'),
   'redis-forgetting': redis(FAULTS.forgetting),
   'redis-failover': redis(FAULTS.failover),
+  postgres: postgres({ ...POSTGRES_FAULTS.server, ...POSTGRES_FAULTS.network }, { durable: true }),
+  'postgres-18': postgres({ ...POSTGRES_FAULTS.server, ...POSTGRES_FAULTS.network },
+    { version: '18', durable: true }),
+  'postgres-rewinding': postgres(POSTGRES_FAULTS.rewinding),
   quorum: quorum(3),
   'quorum-5': quorum(5),
   'quorum-valkey': quorum(3, { kind: 'valkey' }),

@@ -153,20 +153,21 @@ class Deck {
   }
 }
 
-/** A Redis or Valkey. `faults` are names of what may befall it, with how often it does. */
-class RedisSite {
+/**
+ * A server, or a deployment of several. `faults` are names of what may befall it, with how often it
+ * does; its kind says how it is started, reached and looked at.
+ */
+class ServerSite {
   #busy = new Set();
   #deck;
   #watching = null;
   #over = false;
   #serial = 0;
 
-  constructor({ folder, random, keys, ttlMs, kind = 'redis', faults }) {
-    Object.assign(this, { folder, random, keys, ttlMs, kind });
+  constructor({ folder, random, keys, ttlMs, faults, forgetful = false }) {
+    Object.assign(this, { folder, random, keys, ttlMs });
     this.spend = (mostMs) => sleep(random.between(0, mostMs));
-    const forgetful = 'forget' in faults || 'failover' in faults;
     this.promises = { leases: !forgetful, entries: !forgetful };
-    this.sentinels = 'failover' in faults;
     this.#deck = new Deck(faults, random);
     this.counts = Object.fromEntries(Object.keys(faults).map((name) => [name, 0]));
     this.places = new Set();
@@ -174,13 +175,13 @@ class RedisSite {
     /** Of all leases that were looked at, the longest that one of them had left. */
     this.longestMs = 0;
     this.looks = 0;
+    /** What may befall the server as a whole. */
+    this.ofServer = ofServer;
+    this.behindProxies = true;
   }
 
   async open() {
-    const { kind } = this;
-    this.deployment = this.sentinels ? await startSentinels({ kind }) : await startServer({ kind });
-    this.server = this.sentinels ? await this.deployment.master() : this.deployment;
-    this.url = this.deployment.url(PARAMS);
+    await this.start();
     this.#watching = this.#watch();
   }
 
@@ -189,12 +190,12 @@ class RedisSite {
     const clock = new Clock(path.join(this.folder, `clock-${++this.#serial}`));
     setWrong(clock, this.random);
     const env = this.counts.clock === undefined ? {} : clock.environment();
-    if (this.sentinels) return { url: this.url, env, leave: async () => {} };
+    if (!this.behindProxies) return { url: this.url, env, leave: async () => {} };
     const { random } = this;
     const proxy = await Proxy.start({ port: this.server.port },
-      { random: () => random.between(0, 999_999) / 1_000_000 });
+      { random: () => random.between(0, 999_999) / 1_000_000, ...this.proxyOptions });
     const place = {
-      url: `redis://${proxy.address}?${new URLSearchParams(PARAMS)}`,
+      url: this.through(proxy),
       env,
       proxy,
       clock,
@@ -217,7 +218,7 @@ class RedisSite {
   async strike() {
     const { random } = this;
     const fault = this.#deck.draw();
-    const whole = Object.hasOwn(ofServer, fault);
+    const whole = Object.hasOwn(this.ofServer, fault);
     const victims = whole ? [this.deployment] : [...this.places];
     const victim = random.pick(victims.filter((each) => !this.#busy.has(each)));
     if (victim === undefined) {
@@ -226,7 +227,7 @@ class RedisSite {
     }
     this.#busy.add(victim);
     this.counts[fault] += 1;
-    if (whole) await ofServer[fault](this, this.server);
+    if (whole) await this.ofServer[fault](this, this.server);
     else await ofPlace[fault](this, victim);
     this.#busy.delete(victim);
   }
@@ -235,16 +236,12 @@ class RedisSite {
   async #watch() {
     while (!this.#over) {
       await sleep(LOOK_MS);
-      const { server } = this;
-      if (!server.alive || server.frozen) continue;
-      const names = this.keys.map((key) => PREFIX + key);
-      const asked = names.map((name) => server.send('PTTL', name));
-      const left = await Promise.all(asked).catch(() => []); // it is gone just now
+      if (!this.server.alive || this.server.frozen) continue;
+      const left = await this.look().catch(() => []); // it is gone just now
       for (const [i, ms] of left.entries()) {
-        if (ms === -2) continue; // nobody has it
+        if (ms === null) continue; // nobody has it
         this.looks += 1;
         this.longestMs = Math.max(this.longestMs, ms);
-        if (ms === -1) this.problems.push(`the lease of ${this.keys[i]} has no end`);
         if (ms > this.ttlMs) this.problems.push(`the lease of ${this.keys[i]} ends in ${ms} ms`);
       }
     }
@@ -255,11 +252,43 @@ class RedisSite {
     this.#over = true;
     await this.#watching;
     for (const { proxy } of this.places) proxy.calm();
-    if (this.sentinels) await this.deployment.settled();
   }
 
   close() {
     return this.deployment?.stop();
+  }
+}
+
+/** A Redis or Valkey. */
+class RedisSite extends ServerSite {
+  constructor({ kind = 'redis', faults, ...where }) {
+    super({ ...where, faults, forgetful: 'forget' in faults || 'failover' in faults });
+    this.kind = kind;
+    this.sentinels = 'failover' in faults;
+    this.behindProxies = !this.sentinels;
+  }
+
+  async start() {
+    const { kind } = this;
+    this.deployment = this.sentinels ? await startSentinels({ kind }) : await startServer({ kind });
+    this.server = this.sentinels ? await this.deployment.master() : this.deployment;
+    this.url = this.deployment.url(PARAMS);
+  }
+
+  through(proxy) {
+    return `redis://${proxy.address}?${new URLSearchParams(PARAMS)}`;
+  }
+
+  /** For each key how long it is held yet, in ms; null if nobody has it. */
+  async look() {
+    const asked = this.keys.map((key) => this.server.send('PTTL', PREFIX + key));
+    const left = await Promise.all(asked);
+    return left.map((ms) => (ms === -2 ? null : ms === -1 ? Infinity : ms));
+  }
+
+  async rest() {
+    await super.rest();
+    if (this.sentinels) await this.deployment.settled();
   }
 }
 
@@ -269,4 +298,4 @@ function setWrong(clock, random) {
   clock.set(random.pick([seconds, -seconds]));
 }
 
-module.exports = { Deck, FAULTS, RedisSite, SqliteSite, ofPlace, setWrong };
+module.exports = { Deck, FAULTS, RedisSite, ServerSite, SqliteSite, ofPlace, setWrong };
