@@ -79,12 +79,17 @@ describe('a PostgreSQL', () => {
     });
 
     it('by the environment', async () => {
+      const env = {
+        PGHOST: '127.0.0.1',
+        PGPORT: String(server.port),
+        PGUSER: 'postgres',
+        PGDATABASE: 'postgres',
+      };
       const child = start(`
         const hf = await holdfast.open();
+        await hf.kv.put('key', 'there');
         say('answer', { value: (await hf.kv.get('key')).value });
-        await hf.close();`, 'postgres:', {
-        PGHOST: '127.0.0.1', PGPORT: String(server.port), PGUSER: 'postgres', PGDATABASE: 'postgres',
-      });
+        await hf.close();`, 'postgres:', env);
       assert.equal((await child.hear('answer')).value, 'there');
       await child.ended;
     });
