@@ -199,22 +199,32 @@ describe('a PostgreSQL', () => {
   describe('is shared with others', () => {
     it('whose transactions hold an entry: reads go on, writes wait', async () => {
       const schema = 'locked';
-      const hf = await openStore(server.url({ schema }));
+      const hf = await openStore(server.url({ schema, commandTimeout: 300 }));
       await hf.kv.put('key', 'old');
       await withClient(server.url(), async (client) => {
         await client.query('BEGIN');
         await client.query(`SELECT 1 FROM ${schema}.entry FOR UPDATE`);
         assert.equal((await hf.kv.get('key')).value, 'old');
         const put = hf.kv.put('key', 'new');
-        const error = await failure(hf.kv.increment('key'));
-        assert.equal(error.code, 'HF_EBUSY', error.message);
-        assert.match(error.message, /a transaction that is still open has locked/);
+        const increment = failure(hf.kv.increment('key'));
         // Nobody else is held up meanwhile.
         await hf.withLock('lock', () => hf.kv.put('another', 1));
+        const error = await increment;
+        assert.equal(error.code, 'HF_EBUSY', error.message);
+        assert.match(error.message, /a transaction that is still open has locked/);
         await client.query('COMMIT');
         await put;
       });
       assert.equal((await hf.kv.get('key')).value, 'new');
+    });
+
+    it('who add to the same value at the same time: none is turned away', async () => {
+      const url = scope.url();
+      const stores = await Promise.all(Array.from({ length: 4 }, () => openStore(url)));
+      await Promise.all(stores.map(async (hf) => {
+        for (let i = 0; i < 100; i++) await hf.kv.increment('sum', 1);
+      }));
+      assert.equal((await stores[0].kv.get('sum')).value, 400);
     });
 
     it('with a few connections, which have names', async () => {

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define PARK_MS 100 /* so long the end of the process waits for the keeper to stand still */
+
 /* ---------------------------------------------------------------- open */
 
 static void default_who(char *who, size_t size) {
@@ -248,6 +250,12 @@ void hf__engine_part(hf_engine *engine, hf__link *link) {
     }
 }
 
+/* The loop goes on all the same. */
+static void on_gone_on(hf__timer *timer) {
+    hf_engine *engine = hf__of(timer, hf_engine, gone_on);
+    hf__keeper_unpark(engine->keeper);
+}
+
 void hf_engine_exit(hf_engine *engine, uint64_t timeout_ms) {
     hf__node *next;
     if (engine->exited) return;
@@ -257,4 +265,8 @@ void hf_engine_exit(hf_engine *engine, uint64_t timeout_ms) {
         member->exit(member);
     }
     if (engine->exited) hf__keeper_flush(engine->keeper, timeout_ms);
+    if (engine->keeper == NULL) return;
+    hf__keeper_park(engine->keeper, PARK_MS);
+    engine->gone_on.fire = on_gone_on;
+    hf__timer_start(&engine->timers, &engine->gone_on, hf_engine_now_ns(engine));
 }

@@ -27,6 +27,7 @@ struct hf_engine {
     hf__node clients; /* of hf__member */
     bool closing;
     bool exited; /* something was handed over at the end of the process */
+    hf__timer gone_on;
     int open_handles;
     void (*closed)(void *data);
     void *closed_data;

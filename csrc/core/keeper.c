@@ -18,7 +18,7 @@
 
 enum { JOIN = 1, LEAVE = 2, EXTEND = 4, DROP = 8 };     /* to the keeper, about a lease */
 enum { LOST = 1, LEFT = 2, EXTENDED = 4, RENEWED = 8 }; /* to the loop, about a lease */
-enum { CLOSE = 1, CLOSED = 2, WARNED = 4, STOP = 8, FLUSH = 16, PING = 32 }; /* others */
+enum { CLOSE = 1, CLOSED = 2, WARNED = 4, STOP = 8, FLUSH = 16, PING = 32, PARK = 64 }; /* others */
 enum { K_BUSY = 1, K_LOST = 2, K_LEAVING = 4, K_EXTEND = 8, K_DROP = 16, K_RETRY = 32 };
 
 #define PING_MIN_NS (25 * HF_NS_PER_MS)
@@ -63,10 +63,14 @@ struct hf__keeper {
 
     hf__msg stop;
     hf__msg flush;
+    hf__msg park;
     uv_mutex_t flush_mutex;
     uv_cond_t flush_cond;
     bool flush_wanted; /* the keeper's */
-    bool flushed;      /* under flush_mutex */
+    /* under flush_mutex */
+    bool flushed;
+    bool parking; /* it is to stand still */
+    bool parked;  /* and does */
 };
 
 static uint64_t now_of(const hf__keeper *keeper) {
@@ -387,7 +391,7 @@ static void start_drops(hf__keeper *keeper, uint64_t now) {
         keeper->flush_wanted = false;
         uv_mutex_lock(&keeper->flush_mutex);
         keeper->flushed = true;
-        uv_cond_signal(&keeper->flush_cond);
+        uv_cond_broadcast(&keeper->flush_cond);
         uv_mutex_unlock(&keeper->flush_mutex);
     }
 }
@@ -581,6 +585,38 @@ void hf__keeper_flush(hf__keeper *keeper, uint64_t timeout_ms) {
     uv_mutex_unlock(&keeper->flush_mutex);
 }
 
+/* Within this call the thread stands still. */
+static void on_park(hf__msg *msg, uint32_t bits) {
+    hf__keeper *keeper = hf__of(msg, hf__keeper, park);
+    (void)bits;
+    uv_mutex_lock(&keeper->flush_mutex);
+    keeper->parked = true;
+    uv_cond_broadcast(&keeper->flush_cond);
+    while (keeper->parking)
+        uv_cond_wait(&keeper->flush_cond, &keeper->flush_mutex);
+    keeper->parked = false;
+    uv_mutex_unlock(&keeper->flush_mutex);
+}
+
+void hf__keeper_park(hf__keeper *keeper, uint64_t timeout_ms) {
+    uint64_t until = uv_hrtime() + timeout_ms * HF_NS_PER_MS;
+    uv_mutex_lock(&keeper->flush_mutex);
+    keeper->parking = true;
+    uv_mutex_unlock(&keeper->flush_mutex);
+    hf__mailbox_post(&keeper->mailbox, &keeper->park, PARK, 0);
+    uv_mutex_lock(&keeper->flush_mutex);
+    for (uint64_t now = uv_hrtime(); !keeper->parked && now < until; now = uv_hrtime())
+        if (uv_cond_timedwait(&keeper->flush_cond, &keeper->flush_mutex, until - now) != 0) break;
+    uv_mutex_unlock(&keeper->flush_mutex);
+}
+
+void hf__keeper_unpark(hf__keeper *keeper) {
+    uv_mutex_lock(&keeper->flush_mutex);
+    keeper->parking = false;
+    uv_cond_broadcast(&keeper->flush_cond);
+    uv_mutex_unlock(&keeper->flush_mutex);
+}
+
 static void on_stop(hf__msg *msg, uint32_t bits) {
     hf__keeper *keeper = hf__of(msg, hf__keeper, stop);
     (void)bits;
@@ -612,6 +648,7 @@ static void init_state(hf__keeper *keeper, const hf__keeper_env *env) {
     hf__msg_init(&keeper->ping, on_pong);
     hf__msg_init(&keeper->stop, on_stop);
     hf__msg_init(&keeper->flush, on_flush);
+    hf__msg_init(&keeper->park, on_park);
     for (int i = HF__KEEPER_JOBS - 1; i >= 0; i--) {
         keeper->jobs[i].keeper = keeper;
         keeper->jobs[i].next = keeper->free_jobs;
@@ -665,6 +702,7 @@ hf_code hf__keeper_start(const hf__keeper_env *env, hf__keeper **out, hf_error *
 }
 
 void hf__keeper_stop(hf__keeper *keeper) {
+    hf__keeper_unpark(keeper);
     hf__mailbox_post(&keeper->mailbox, &keeper->stop, STOP, 0);
     uv_thread_join(&keeper->thread);
     int rc = uv_loop_close(&keeper->loop);

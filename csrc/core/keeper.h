@@ -78,5 +78,9 @@ void hf__keeper_extend(hf__keeper *keeper, hf__lease *lease, hf__extend *extend)
 void hf__keeper_drop(hf__keeper *keeper, hf__lease *lease);
 /* Waits until every drop sent before has been answered, `timeout_ms` at most. */
 void hf__keeper_flush(hf__keeper *keeper, uint64_t timeout_ms);
+/* For the end of the process, where libraries take themselves down while threads still run: has the
+ * keeper stand still, and waits until it does, `timeout_ms` at most. And lets it go on. */
+void hf__keeper_park(hf__keeper *keeper, uint64_t timeout_ms);
+void hf__keeper_unpark(hf__keeper *keeper);
 
 #endif

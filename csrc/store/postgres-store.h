@@ -71,14 +71,16 @@ struct hf__postgres_instance {
     size_t n_making;
     char *making_text;
 
-    hf__op_list queue; /* accepted, not sent */
-    hf__node batches;  /* under way */
+    hf__op_list queue;  /* accepted, not sent */
+    hf__op_list locked; /* found others at their entry: to be tried again soon */
+    hf__node batches;   /* under way */
     hf__node free_batches;
     size_t n_batches;
     size_t n_free;
-    size_t n_busy;   /* ops that have not ended */
-    uv_idle_t idle;  /* active while there is something to be sent */
-    uv_timer_t poll; /* for watches that nobody would tell */
+    size_t n_busy;    /* ops that have not ended */
+    uv_idle_t idle;   /* active while there is something to be sent */
+    uv_timer_t poll;  /* for watches that nobody would tell */
+    uv_timer_t retry; /* for `locked` */
     uint32_t polls;
     hf__defer defer;
     bool has_handles;

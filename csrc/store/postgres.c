@@ -16,6 +16,7 @@
 #include "store/postgres-store.h"
 #include "store/stores.h"
 #include "util/alloc.h"
+#include "util/clock.h"
 #include "util/random.h"
 
 #include <assert.h>
@@ -26,7 +27,9 @@
 #define BATCH_OPS_MAX 512       /* ops of one */
 #define BATCH_BYTES_MAX 4194304 /* and of their values */
 #define FREE_MAX 4              /* batches that are kept for later */
-#define KEEP_MS 250             /* a renewal's answer is waited for so long at least */
+#define LOCKED_MIN_MS 2         /* an entry that others are at is tried again after so long */
+#define LOCKED_MAX_MS 25
+#define KEEP_MS 250 /* a renewal's answer is waited for so long at least */
 
 /* ---------------------------------------------------------------- init, fini */
 
@@ -198,6 +201,45 @@ static void give_back(hf__postgres_batch *batch) {
     }
 }
 
+/* ---- entries that others are at */
+
+static void on_retry(uv_timer_t *timer) {
+    hf__postgres_instance *s = hf__of(timer, hf__postgres_instance, retry);
+
+    hf__op_append(&s->locked, &s->queue);
+    s->queue = s->locked;
+    s->locked = (hf__op_list){NULL, NULL};
+    hf__postgres_wake(s);
+}
+
+static bool may_retry(const hf__postgres_instance *s, const hf_op *op, uint64_t now_ms) {
+    return op->error.code == HF_EBUSY && s->closing == NULL &&
+           now_ms - op->stamp < hf__pg_command_ms(s->pg);
+}
+
+/* Takes those that found others at their entry out of `ops`, to be tried again; returns how many. It
+ * is another batch's for a moment; or a user's transaction has it, which may last. */
+static size_t put_off_locked(hf__postgres_instance *s, hf__op_list *ops) {
+    uint64_t now_ms = uv_hrtime() / HF_NS_PER_MS;
+    hf__op_list rest = {NULL, NULL};
+    size_t n = 0;
+    hf_op *op;
+
+    while ((op = hf__op_pop(ops)) != NULL) {
+        if (!may_retry(s, op, now_ms)) {
+            hf__op_push(&rest, op);
+            continue;
+        }
+        hf__error_clear(&op->error);
+        hf__op_push(&s->locked, op);
+        n++;
+    }
+    *ops = rest;
+    if (n > 0 && !uv_is_active((uv_handle_t *)&s->retry))
+        uv_timer_start(&s->retry, on_retry, hf__random_between(LOCKED_MIN_MS, LOCKED_MAX_MS), 0);
+    return n;
+}
+
 static void on_done(hf__pg_call *call, const PGresult *result, const hf_error *error) {
     hf__postgres_batch *batch = call->data;
     hf__postgres_instance *s = batch->store;
@@ -222,6 +264,7 @@ static void on_done(hf__pg_call *call, const PGresult *result, const hf_error *e
     }
     give_back(batch);
     if (s->queue.first != NULL) hf__postgres_wake(s);
+    n -= put_off_locked(s, &ops);
     end_ops(s, &ops, n);
 }
 
@@ -401,17 +444,21 @@ static void open_handles(hf__postgres_instance *s) {
     uv_unref((uv_handle_t *)&s->idle);
     uv_timer_init(s->base.env.loop, &s->poll);
     uv_unref((uv_handle_t *)&s->poll);
+    uv_timer_init(s->base.env.loop, &s->retry);
+    uv_unref((uv_handle_t *)&s->retry);
 }
 
 /* Every verb but close. */
 static void submit(hf_store *store, hf_op *ops) {
     hf__postgres_instance *s = hf__postgres_self(store);
+    uint64_t now_ms = uv_hrtime() / HF_NS_PER_MS;
 
     open_handles(s);
     while (ops != NULL) {
         hf_op *next = ops->next;
 
         ops->next = NULL;
+        ops->stamp = now_ms;
         if (s->closing != NULL) {
             hf__op_push(&s->late, ops);
         } else {
@@ -429,7 +476,7 @@ static void submit(hf_store *store, hf_op *ops) {
 static void cancel(hf_store *store, hf_op *op) {
     hf__postgres_instance *s = hf__postgres_self(store);
 
-    if (!hf__op_remove(&s->queue, op)) return;
+    if (!hf__op_remove(&s->queue, op) && !hf__op_remove(&s->locked, op)) return;
     hf__error_set(&op->error, HF_ECANCELED, 0, NULL);
     end_later(s, op);
 }
@@ -450,15 +497,20 @@ static void on_poll_gone(uv_handle_t *handle) {
     on_handle_gone(hf__of(handle, hf__postgres_instance, poll));
 }
 
+static void on_retry_gone(uv_handle_t *handle) {
+    on_handle_gone(hf__of(handle, hf__postgres_instance, retry));
+}
+
 /* All that was deferred before has ended, and nothing was deferred since. */
 static void on_drained(hf_op *op) {
     hf__postgres_instance *s = op->data;
 
-    s->n_handles = 4;
+    s->n_handles = 5;
     hf__pg_close(s->pg, on_handle_gone, s);
     hf__defer_close(&s->defer, on_handle_gone, s);
     uv_close((uv_handle_t *)&s->idle, on_idle_gone);
     uv_close((uv_handle_t *)&s->poll, on_poll_gone);
+    uv_close((uv_handle_t *)&s->retry, on_retry_gone);
 }
 
 static void close_if_idle(hf__postgres_instance *s) {

@@ -5,6 +5,7 @@
 
 #include <libpq-fe.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define PORT 5432
@@ -14,7 +15,7 @@
 #define TIMEOUT_MAX_MS 3600000
 
 /* What connections of a lock library need and libpq does not do by itself: a peer that is gone in
- * silence is noticed within seconds. */
+ * silence is noticed within seconds, and nobody looks for Kerberos tickets, which blocks. */
 static const struct {
     const char *word;
     const char *value;
@@ -83,6 +84,14 @@ static bool has(const hf__pg_config *config, const char *word) {
     return false;
 }
 
+static bool is_in_environment(const reading *r, const char *word) {
+    const PQconninfoOption *o = r->system;
+
+    while (o->keyword != NULL && strcmp(o->keyword, word) != 0)
+        o++;
+    return o->envvar != NULL && getenv(o->envvar) != NULL;
+}
+
 static bool add_said(reading *r, const char *word, hf_slice value) {
     const char *text;
 
@@ -109,7 +118,8 @@ static bool read_words(reading *r) {
         if (!is_own(o->keyword) && !add_said(r, o->keyword, said(r, o->keyword))) return false;
     }
     for (size_t i = 0; i < sizeof defaults / sizeof defaults[0]; i++) {
-        if (!has(r->config, defaults[i].word)) add(r->config, defaults[i].word, defaults[i].value);
+        if (!has(r->config, defaults[i].word) && !is_in_environment(r, defaults[i].word))
+            add(r->config, defaults[i].word, defaults[i].value);
     }
     return true;
 }

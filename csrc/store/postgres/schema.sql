@@ -776,7 +776,9 @@ END $$;
  * transaction. A batch of gets that nobody watches only reads, which may be asked of a standby.
  *
  * Status -3: somebody else has locked the entry, and nothing was done; -4: it was read
- * nevertheless, but the watch is not armed.
+ * nevertheless, but the watch is not armed. There is one wait that SKIP LOCKED does not skip: for
+ * the lock of a version younger than the one that the statement sees. Should it be a user's, the
+ * batch fails after lock_timeout, and may be tried again.
  *
  * Ops are done in order of key, those of one key in their own, so that inserts of absent entries
  * wait for each other in one order. A batch that comes in that order is cheaper.
@@ -793,7 +795,7 @@ RETURNS TABLE(status smallint, fence bigint, version bigint, attempt bigint, sum
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
-SET enable_mergejoin = off
+SET enable_mergejoin = off SET lock_timeout = '2s'
 AS $$
 DECLARE
     greatest_int CONSTANT bigint := 9007199254740991;
@@ -1054,6 +1056,13 @@ BEGIN
                     ON CONFLICT DO NOTHING
                     RETURNING e.version INTO version;
                     CONTINUE WHEN NOT FOUND; -- somebody else was first
+                    -- That number was drawn before the row was ours: others may have made the
+                    -- entry with a newer one meanwhile, and removed it.
+                    IF (SELECT s.last_value FROM holdfast.version AS s) <> version THEN
+                        UPDATE holdfast.entry AS e SET version = nextval('holdfast.version')
+                        WHERE e.space = spaces[i] AND e.key = keys[i]
+                        RETURNING e.version INTO version;
+                    END IF;
                 END IF;
             END IF;
             changed := true;
@@ -1148,100 +1157,131 @@ END $$;
 
 /* ---------------------------------------------------------------- sweep */
 
+/* The lapsed leases, and the rows of keys that are idle. Of several `due` keys the locks are taken
+ * in their order, as a batch does. */
+CREATE OR REPLACE FUNCTION holdfast.sweep_keys(candidates bytea[], most bigint, now_us bigint)
+RETURNS bigint
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    day_us CONSTANT bigint := 86400000000;
+    again_us CONSTANT bigint := 600000000; -- a key that is held is not looked at before
+    due CONSTANT bytea[] := ARRAY(
+        SELECT k.key FROM holdfast.key AS k WHERE k.key = ANY (candidates) AND k.sweep_at <= now_us
+        ORDER BY k.key FOR UPDATE SKIP LOCKED);
+    swept bigint;
+    n bigint;
+BEGIN
+    DELETE FROM holdfast.lease AS l
+    USING (SELECT o.key, o.token
+           FROM unnest(due) AS d(key)
+           JOIN holdfast.lease AS o ON o.key = d.key
+           WHERE o.until_us <= now_us LIMIT most) AS x
+    WHERE l.key = x.key AND l.token = x.token;
+    GET DIAGNOSTICS swept = ROW_COUNT;
+
+    -- Nobody is there, and nobody was a day ago; or the key was never taken at all.
+    DELETE FROM holdfast.key AS k
+    USING (SELECT d.key, (SELECT min(l.until_us) FROM holdfast.lease AS l WHERE l.key = d.key)
+                         AS first_us
+           FROM unnest(due) AS d(key)) AS x
+    WHERE k.key = x.key AND x.first_us IS NULL AND k.until_us = 0 AND k.counter IN (0, k.idle);
+    GET DIAGNOSTICS n = ROW_COUNT;
+    swept := swept + n;
+
+    WITH looked_at AS (
+        UPDATE holdfast.key AS k
+        SET until_us = CASE WHEN x.is_held THEN k.until_us ELSE 0 END,
+            token = CASE WHEN x.is_held THEN k.token ELSE '' END,
+            who = CASE WHEN x.is_held THEN k.who ELSE '' END,
+            note = CASE WHEN x.is_held THEN k.note ELSE '' END,
+            crowded = x.first_us IS NOT NULL,
+            idle = CASE WHEN x.is_held OR x.first_us IS NOT NULL THEN -1 ELSE k.counter END,
+            sweep_at = CASE WHEN x.first_us <= now_us THEN k.sweep_at
+                            WHEN x.is_held OR x.first_us IS NOT NULL
+                            THEN greatest(least(x.first_us,
+                                                CASE WHEN x.is_held THEN k.until_us END),
+                                          now_us + again_us)
+                            ELSE now_us + day_us END
+        FROM (SELECT o.key, o.until_us, o.until_us > now_us AS is_held,
+                     (SELECT min(l.until_us) FROM holdfast.lease AS l WHERE l.key = o.key)
+                         AS first_us
+              FROM unnest(due) AS d(key)
+              JOIN holdfast.key AS o ON o.key = d.key) AS x
+        WHERE k.key = x.key
+        RETURNING x.until_us > 0 AND NOT x.is_held AS lapsed)
+    SELECT count(*) FILTER (WHERE t.lapsed) INTO n FROM looked_at AS t;
+    RETURN least(swept + n, most);
+END $$;
+
+/* Entries past their time, and those who wait no more. */
+CREATE OR REPLACE FUNCTION holdfast.sweep_entries(most bigint, now_us bigint) RETURNS bigint
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    day_us CONSTANT bigint := 86400000000;
+    swept bigint;
+    n bigint;
+BEGIN
+    DELETE FROM holdfast.waiter AS w
+    USING (SELECT o.space, o.key, o.channel FROM holdfast.waiter AS o
+           WHERE o.until_us <= now_us LIMIT most FOR UPDATE SKIP LOCKED) AS x
+    WHERE w.space = x.space AND w.key = x.key AND w.channel = x.channel;
+
+    DELETE FROM holdfast.entry AS e
+    USING (SELECT o.space, o.key FROM holdfast.entry AS o
+           WHERE o.kept_until_us <= now_us AND (o.state = 2 OR o.fence_key = '')
+           ORDER BY o.kept_until_us LIMIT most FOR UPDATE SKIP LOCKED) AS x
+    WHERE e.space = x.space AND e.key = x.key;
+    GET DIAGNOSTICS swept = ROW_COUNT;
+
+    -- What remembers a fence stays for a day, as a tombstone.
+    UPDATE holdfast.entry AS e
+    SET state = 2, value = NULL, claim_until_us = 0, kept_until_us = e.kept_until_us + day_us
+    FROM (SELECT o.space, o.key FROM holdfast.entry AS o
+          WHERE o.kept_until_us <= now_us AND o.state <> 2 AND o.fence_key <> ''
+          ORDER BY o.kept_until_us LIMIT most - swept FOR UPDATE SKIP LOCKED) AS x
+    WHERE e.space = x.space AND e.key = x.key;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    RETURN swept + n;
+END $$;
+
 /*
- * Removes up to `most` rows whose time is up, and says how many. Takes only locks that are free, so
- * nobody waits for it in a circle; with the lock of its row a key is as still as for a batch. Tells
+ * Removes up to `most` rows whose time is up, and says how many. With the lock of its row a key is
+ * as still as for a batch; a row that is locked is left for the next time. The one wait that SKIP
+ * LOCKED does not skip (see entries) is soon given up, so nobody waits for it in a circle. Tells
  * nobody: who waits knows when a lease lapses.
  */
 CREATE OR REPLACE FUNCTION holdfast.sweep(most integer) RETURNS bigint
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off
-SET enable_mergejoin = off
+SET enable_mergejoin = off SET lock_timeout = '10ms'
 AS $$
 DECLARE
-    day_us CONSTANT bigint := 86400000000;
-    again_us CONSTANT bigint := 600000000; -- a key that is held is not looked at before
     now_us CONSTANT bigint := (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
     swept bigint := 0;
-    looked_at bigint := 0;
-    due bytea[];
-    n bigint;
+    candidates bytea[];
+    upto integer := 0;
+    n integer;
 BEGIN
     PERFORM holdfast.enter(true); -- what is lost of this is done again
-    WHILE swept < most AND looked_at < most + 1000 LOOP
-        due := ARRAY(SELECT k.key FROM holdfast.key AS k WHERE k.sweep_at <= now_us
-                     ORDER BY k.sweep_at LIMIT least(most - swept, 100) FOR UPDATE SKIP LOCKED);
-        EXIT WHEN cardinality(due) = 0;
-        looked_at := looked_at + cardinality(due);
-
-        DELETE FROM holdfast.lease AS l
-        USING (SELECT o.key, o.token
-               FROM unnest(due) AS d(key)
-               JOIN holdfast.lease AS o ON o.key = d.key
-               WHERE o.until_us <= now_us LIMIT most - swept) AS x
-        WHERE l.key = x.key AND l.token = x.token;
-        GET DIAGNOSTICS n = ROW_COUNT;
-        swept := swept + n;
-
-        -- Nobody is there, and nobody was a day ago; or the key was never taken at all.
-        DELETE FROM holdfast.key AS k
-        USING (SELECT d.key, (SELECT min(l.until_us) FROM holdfast.lease AS l WHERE l.key = d.key)
-                             AS first_us
-               FROM unnest(due) AS d(key)) AS x
-        WHERE k.key = x.key AND x.first_us IS NULL AND k.until_us = 0
-          AND k.counter IN (0, k.idle);
-        GET DIAGNOSTICS n = ROW_COUNT;
-        swept := swept + n;
-
-        WITH lapsed AS (
-            UPDATE holdfast.key AS k
-            SET until_us = CASE WHEN x.is_held THEN k.until_us ELSE 0 END,
-                token = CASE WHEN x.is_held THEN k.token ELSE '' END,
-                who = CASE WHEN x.is_held THEN k.who ELSE '' END,
-                note = CASE WHEN x.is_held THEN k.note ELSE '' END,
-                crowded = x.first_us IS NOT NULL,
-                idle = CASE WHEN x.is_held OR x.first_us IS NOT NULL THEN -1 ELSE k.counter END,
-                sweep_at = CASE WHEN x.first_us <= now_us THEN k.sweep_at
-                                WHEN x.is_held OR x.first_us IS NOT NULL
-                                THEN greatest(least(x.first_us,
-                                                    CASE WHEN x.is_held THEN k.until_us END),
-                                              now_us + again_us)
-                                ELSE now_us + day_us END
-            FROM (SELECT o.key, o.until_us, o.until_us > now_us AS is_held,
-                         (SELECT min(l.until_us) FROM holdfast.lease AS l WHERE l.key = o.key)
-                             AS first_us
-                  FROM unnest(due) AS d(key)
-                  JOIN holdfast.key AS o ON o.key = d.key) AS x
-            WHERE k.key = x.key
-            RETURNING x.until_us > 0 AND NOT x.is_held AS swept)
-        SELECT count(*) FILTER (WHERE u.swept) INTO n FROM lapsed AS u;
-        swept := least(swept + n, most);
+    -- Some are only to be looked at later again.
+    candidates := ARRAY(SELECT k.key FROM holdfast.key AS k WHERE k.sweep_at <= now_us
+                        ORDER BY k.sweep_at LIMIT most + 1000);
+    WHILE swept < most AND upto < cardinality(candidates) LOOP
+        n := least(most - swept, 100);
+        BEGIN
+            swept := swept + holdfast.sweep_keys(candidates[upto + 1:upto + n], most - swept,
+                                                 now_us);
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            NULL;
+        END;
+        upto := upto + n;
     END LOOP;
-
-    IF swept < most THEN
-        DELETE FROM holdfast.entry AS e
-        USING (SELECT o.space, o.key FROM holdfast.entry AS o
-               WHERE o.kept_until_us <= now_us AND (o.state = 2 OR o.fence_key = '')
-               ORDER BY o.kept_until_us LIMIT most - swept FOR UPDATE SKIP LOCKED) AS x
-        WHERE e.space = x.space AND e.key = x.key;
-        GET DIAGNOSTICS n = ROW_COUNT;
-        swept := swept + n;
-    END IF;
-    IF swept < most THEN
-        UPDATE holdfast.entry AS e
-        SET state = 2, value = NULL, claim_until_us = 0, kept_until_us = e.kept_until_us + day_us
-        FROM (SELECT o.space, o.key FROM holdfast.entry AS o
-              WHERE o.kept_until_us <= now_us AND o.state <> 2 AND o.fence_key <> ''
-              ORDER BY o.kept_until_us LIMIT most - swept FOR UPDATE SKIP LOCKED) AS x
-        WHERE e.space = x.space AND e.key = x.key;
-        GET DIAGNOSTICS n = ROW_COUNT;
-        swept := swept + n;
-    END IF;
-    DELETE FROM holdfast.waiter AS w
-    USING (SELECT o.space, o.key, o.channel FROM holdfast.waiter AS o
-           WHERE o.until_us <= now_us LIMIT most FOR UPDATE SKIP LOCKED) AS x
-    WHERE w.space = x.space AND w.key = x.key AND w.channel = x.channel;
+    BEGIN
+        swept := swept + holdfast.sweep_entries(most - swept, now_us);
+    EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+        NULL;
+    END;
     RETURN swept;
 END $$;
 
