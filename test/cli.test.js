@@ -77,7 +77,7 @@ describe('the command line', () => {
 
     it('lists the commands and the exit codes', async () => {
       const { stdout, stderr, code } = await holdfast(['--help']);
-      for (const name of ['prove', 'inspect', 'locks', 'ping']) {
+      for (const name of ['prove', 'inspect', 'locks', 'ping', 'schema']) {
         assert.match(stdout, RegExp(`^  ${name} `, 'm'));
       }
       for (const exit of [0, 1, 2]) assert.match(stdout, RegExp(`^  ${exit}   `, 'm'));
@@ -101,6 +101,18 @@ describe('the command line', () => {
     }
   });
 
+  it('schema prints one transaction, for the schema and the role that are named', async () => {
+    const { stdout, stderr, code } = await holdfast(['schema', 'postgres', '--schema', 'shop_locks',
+      '--role', 'the "shop"']);
+    assert.deepStrictEqual([stderr, code], ['', 0]);
+    assert.match(stdout, /^BEGIN;\n/);
+    assert.match(stdout, /CREATE SCHEMA IF NOT EXISTS shop_locks;/);
+    assert.match(stdout, /GRANT USAGE ON SCHEMA shop_locks TO "the ""shop""";/);
+    assert.match(stdout, /\nCOMMIT;\n$/);
+    assert.ok(!stdout.includes('holdfast.'));
+    assert.match((await holdfast(['schema', '--help'])).stdout, /^Usage: holdfast schema postgres/);
+  });
+
   describe('bad input', () => {
     it('is one line and exit code 2', async () => {
       await assertUsage([], /^holdfast: which command\?$/);
@@ -121,6 +133,13 @@ describe('the command line', () => {
       await assertUsage(['prove', 'memory:'], /memory: is a store of one process/);
       await assertUsage(['prove'], /memory: is a store of one process/, { HOLDFAST_URL: 'memory:' });
       await assertUsage(['prove', '--only', 'checkout,nap'], /there is no trial 'nap'/);
+      await assertUsage(['schema'], /of which store\?/);
+      await assertUsage(['schema', 'redis'], /there is no schema of 'redis'$/);
+      await assertUsage(['schema', 'constructor'], /there is no schema/);
+      await assertUsage(['schema', 'postgres', '--schema', 'A-b'], /--schema takes a name/);
+      await assertUsage(['schema', 'postgres', '--role', ''], /--role takes the name/);
+      await assertUsage(['schema', 'postgres', '--json'], /--json has no meaning here$/);
+      await assertUsage(['schema', 'postgres', '--url', 'postgres:'], /--url has no meaning here$/);
     });
 
     it('is a URL or a key that the library refuses', async () => {

@@ -10,19 +10,15 @@
 #include <stdio.h>
 #include <string.h>
 
-/* All schemes there are, as "memory: sqlite:". */
+/* The first scheme of each store, as "memory: sqlite:". */
 static void list_schemes(char *text, size_t size) {
     size_t len = 0;
     for (size_t i = 0; hf__stores[i] != NULL; i++) {
-        const char *p = hf__stores[i]->schemes;
-        while (*p != '\0') {
-            size_t n = strcspn(p, " ");
-            int put = snprintf(text + len, size - len, "%s%.*s:", len > 0 ? " " : "", (int)n, p);
-            len += (size_t)put;
-            assert(len < size);
-            p += n;
-            p += strspn(p, " ");
-        }
+        const char *schemes = hf__stores[i]->schemes;
+        int first = (int)strcspn(schemes, " ");
+        int put = snprintf(text + len, size - len, "%s%.*s:", len > 0 ? " " : "", first, schemes);
+        len += (size_t)put;
+        assert(len < size);
     }
 }
 

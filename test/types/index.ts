@@ -8,7 +8,7 @@ import {
   type Fence, type FenceLike, type HolderInfo, type HoldfastErrorCode, type HoldfastErrorDetails,
   type HoldfastEvents, type HoldfastOptions, type IdempotentOptions, type IncrementOptions,
   type JsonValue, type KV, type KVMessage, type Leader, type LeaderOptions, type Lock,
-  type NodeInfo, type NodeVote, type QuorumMessage, type QuorumOptions,
+  type NodeInfo, type NodeVote, type QuorumMessage, type PostgresOptions, type QuorumOptions,
   type LockInfo, type LockMessage, type LockMode, type LockOptions, type LockSettings,
   type LockSharing, type LocksOptions, type OnceDetail, type OnceMessage, type OnceOptions,
   type PutOptions, type RecordBase, type RecordInfo, type RedisOptions, type Run,
@@ -220,6 +220,17 @@ export async function values(lock: Lock, run: Run) {
   // What is no condition may be undefined.
   await hf.kv.put('key', 1, { ttl: undefined });
   expectTypeOf(run.fence).toBeNumber();
+}
+
+export function postgres() {
+  const options: PostgresOptions = { schema: 'shop', leases: 'relaxed', pooler: 'session' };
+  expectTypeOf(open('postgres:', { ...options, password: () => 'secret' }))
+    .resolves.toEqualTypeOf<Holdfast>();
+  expectTypeOf<PostgresOptions['leases']>().toEqualTypeOf<'durable' | 'relaxed' | undefined>();
+  // @ts-expect-error there are two ways
+  open('postgres:', { leases: 'loose' });
+  // @ts-expect-error and two kinds of poolers
+  open('postgres:', { pooler: 'statement' });
 }
 
 export async function quorums(error: QuorumError) {
