@@ -243,8 +243,8 @@ static void on_error_result(hf__pg_session *s, hf__pg_call *call, PGresult *resu
     if (call->prepares != 0 && call->step < call->last_step) s->prepared &= ~call->prepares;
 }
 
-/* What a call in the pipeline is answered: for each message results and then nothing, and in the end
- * the Sync. */
+/* What a call in the pipeline is answered: for each message results and then nothing, and in the
+ * end the Sync. */
 static void on_result(hf__pg_session *s, hf__pg_call *call, PGresult *result) {
     if (result == NULL) {
         call->step++;
