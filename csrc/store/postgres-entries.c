@@ -5,13 +5,6 @@
 
 #include <string.h>
 
-#define INT2 21
-#define INT4 23
-#define INT8 20
-#define BYTEA 17
-
-#define MS_MOST UINT64_C(4503599627370496)
-
 /* The columns of holdfast.entries. */
 enum {
     STATUS,
@@ -37,10 +30,8 @@ enum { NO_VERSION_LEFT = -2, LOCKED = -3, UNARMED = -4 };
 
 /* ---------------------------------------------------------------- asking */
 
-#define EACH(op) for (const hf_op *op = batch->ops.first; op != NULL; op = op->next)
-
 static int64_t ms_of(uint64_t ms) {
-    return (int64_t)(ms < MS_MOST ? ms : MS_MOST);
+    return (int64_t)(ms < HF__POSTGRES_MS_MOST ? ms : HF__POSTGRES_MS_MOST);
 }
 
 /* What no entry has stands for what is too large. */
@@ -57,14 +48,14 @@ static int32_t flags_of(const hf__postgres_instance *s, const hf_op *op) {
 }
 
 static void put_key_and_token(hf__postgres_batch *batch) {
-    hf__postgres_array(batch, INT2, batch->n_ops);
-    EACH(op) hf__postgres_put16(batch, op->verb);
-    hf__postgres_array(batch, INT2, batch->n_ops);
-    EACH(op) hf__postgres_put16(batch, op->space);
-    hf__postgres_array(batch, BYTEA, batch->n_ops);
-    EACH(op) hf__postgres_put_bytes(batch, op->keys[0].data, op->keys[0].len);
-    hf__postgres_array(batch, BYTEA, batch->n_ops);
-    EACH(op) {
+    hf__postgres_array(batch, HF__POSTGRES_INT2, batch->n_ops);
+    HF__POSTGRES_EACH(batch) hf__postgres_put16(batch, op->verb);
+    hf__postgres_array(batch, HF__POSTGRES_INT2, batch->n_ops);
+    HF__POSTGRES_EACH(batch) hf__postgres_put16(batch, op->space);
+    hf__postgres_array(batch, HF__POSTGRES_BYTEA, batch->n_ops);
+    HF__POSTGRES_EACH(batch) hf__postgres_put_bytes(batch, op->keys[0].data, op->keys[0].len);
+    hf__postgres_array(batch, HF__POSTGRES_BYTEA, batch->n_ops);
+    HF__POSTGRES_EACH(batch) {
         /* That of nobody equals nothing, itself included. */
         bool none = hf__token_is_zero(&op->token);
         hf__postgres_put_bytes(batch, op->token.bytes, none ? 0 : sizeof op->token.bytes);
@@ -72,39 +63,40 @@ static void put_key_and_token(hf__postgres_batch *batch) {
 }
 
 static void put_numbers(hf__postgres_batch *batch) {
-    hf__postgres_array(batch, INT8, batch->n_ops);
-    EACH(op) hf__postgres_put64(batch, op->delta);
-    hf__postgres_array(batch, INT8, batch->n_ops);
-    EACH(op) hf__postgres_put64(batch, op->min);
-    hf__postgres_array(batch, INT8, batch->n_ops);
-    EACH(op) hf__postgres_put64(batch, op->max);
-    hf__postgres_array(batch, INT8, batch->n_ops);
-    EACH(op) hf__postgres_put64(batch, op->initial);
+    hf__postgres_array(batch, HF__POSTGRES_INT8, batch->n_ops);
+    HF__POSTGRES_EACH(batch) hf__postgres_put64(batch, op->delta);
+    hf__postgres_array(batch, HF__POSTGRES_INT8, batch->n_ops);
+    HF__POSTGRES_EACH(batch) hf__postgres_put64(batch, op->min);
+    hf__postgres_array(batch, HF__POSTGRES_INT8, batch->n_ops);
+    HF__POSTGRES_EACH(batch) hf__postgres_put64(batch, op->max);
+    hf__postgres_array(batch, HF__POSTGRES_INT8, batch->n_ops);
+    HF__POSTGRES_EACH(batch) hf__postgres_put64(batch, op->initial);
 }
 
 void hf__postgres_encode_entries(hf__postgres_batch *batch) {
     hf__postgres_instance *s = batch->store;
 
     put_key_and_token(batch);
-    hf__postgres_array(batch, INT2, batch->n_ops);
-    EACH(op) hf__postgres_put16(batch, op->condition);
-    hf__postgres_array(batch, INT8, batch->n_ops);
-    EACH(op) hf__postgres_put64(batch, number_of(op->if_version));
-    hf__postgres_array(batch, INT2, batch->n_ops);
-    EACH(op) hf__postgres_put16(batch, op->format);
-    hf__postgres_array(batch, INT4, batch->n_ops);
-    EACH(op) hf__postgres_put32(batch, flags_of(s, op));
-    hf__postgres_array(batch, INT8, batch->n_ops);
-    EACH(op) hf__postgres_put64(batch, ms_of(op->ttl_ms));
-    hf__postgres_array(batch, INT8, batch->n_ops);
-    EACH(op) hf__postgres_put64(batch, ms_of(op->lease_ms));
-    hf__postgres_array(batch, BYTEA, batch->n_ops);
-    EACH(op) hf__postgres_put_bytes(batch, op->fence_key.data, op->fence_key.len);
-    hf__postgres_array(batch, INT8, batch->n_ops);
-    EACH(op) hf__postgres_put64(batch, op->fence_key.len > 0 ? (int64_t)op->fence_in : 0);
+    hf__postgres_array(batch, HF__POSTGRES_INT2, batch->n_ops);
+    HF__POSTGRES_EACH(batch) hf__postgres_put16(batch, op->condition);
+    hf__postgres_array(batch, HF__POSTGRES_INT8, batch->n_ops);
+    HF__POSTGRES_EACH(batch) hf__postgres_put64(batch, number_of(op->if_version));
+    hf__postgres_array(batch, HF__POSTGRES_INT2, batch->n_ops);
+    HF__POSTGRES_EACH(batch) hf__postgres_put16(batch, op->format);
+    hf__postgres_array(batch, HF__POSTGRES_INT4, batch->n_ops);
+    HF__POSTGRES_EACH(batch) hf__postgres_put32(batch, flags_of(s, op));
+    hf__postgres_array(batch, HF__POSTGRES_INT8, batch->n_ops);
+    HF__POSTGRES_EACH(batch) hf__postgres_put64(batch, ms_of(op->ttl_ms));
+    hf__postgres_array(batch, HF__POSTGRES_INT8, batch->n_ops);
+    HF__POSTGRES_EACH(batch) hf__postgres_put64(batch, ms_of(op->lease_ms));
+    hf__postgres_array(batch, HF__POSTGRES_BYTEA, batch->n_ops);
+    HF__POSTGRES_EACH(batch) hf__postgres_put_bytes(batch, op->fence_key.data, op->fence_key.len);
+    hf__postgres_array(batch, HF__POSTGRES_INT8, batch->n_ops);
+    HF__POSTGRES_EACH(batch)
+    hf__postgres_put64(batch, op->fence_key.len > 0 ? (int64_t)op->fence_in : 0);
     put_numbers(batch);
-    hf__postgres_array(batch, BYTEA, batch->n_ops);
-    EACH(op) {
+    hf__postgres_array(batch, HF__POSTGRES_BYTEA, batch->n_ops);
+    HF__POSTGRES_EACH(batch) {
         hf_slice value = op->verb == HF_PUT ? op->value : (hf_slice){NULL, 0};
         hf__postgres_put_bytes(batch, value.data, value.len);
     }

@@ -5,14 +5,6 @@
 
 #include <string.h>
 
-#define INT2 21
-#define INT4 23
-#define INT8 20
-#define BYTEA 17
-
-/* Longer than that is for ever: 2^52 ms. */
-#define MS_MOST UINT64_C(4503599627370496)
-
 /* The columns of holdfast.leases. */
 enum {
     STATUS,
@@ -33,18 +25,16 @@ enum { SOME_HELD = -1, NO_FENCE_LEFT = -2 };
 
 /* ---------------------------------------------------------------- asking */
 
-#define EACH(op) for (const hf_op *op = batch->ops.first; op != NULL; op = op->next)
-
 static size_t count_keys(const hf__postgres_batch *batch) {
     size_t n = 0;
 
-    EACH(op) n += op->n_keys;
+    HF__POSTGRES_EACH(batch) n += op->n_keys;
     return n;
 }
 
 static void put_slices(hf__postgres_batch *batch, hf_slice (*of)(const hf_op *op)) {
-    hf__postgres_array(batch, BYTEA, batch->n_ops);
-    EACH(op) {
+    hf__postgres_array(batch, HF__POSTGRES_BYTEA, batch->n_ops);
+    HF__POSTGRES_EACH(batch) {
         hf_slice s = of(op);
         hf__postgres_put_bytes(batch, s.data, s.len);
     }
@@ -79,22 +69,24 @@ static int32_t flags_of(const hf__postgres_instance *s, const hf_op *op) {
 void hf__postgres_encode_leases(hf__postgres_batch *batch) {
     hf__postgres_instance *s = batch->store;
 
-    hf__postgres_array(batch, INT2, batch->n_ops);
-    EACH(op) hf__postgres_put16(batch, op->verb);
+    hf__postgres_array(batch, HF__POSTGRES_INT2, batch->n_ops);
+    HF__POSTGRES_EACH(batch) hf__postgres_put16(batch, op->verb);
     put_slices(batch, token_of);
-    hf__postgres_array(batch, INT4, batch->n_ops);
-    EACH(op) hf__postgres_put32(batch, (int32_t)op->n_keys);
-    hf__postgres_array(batch, BYTEA, count_keys(batch));
-    EACH(op) {
+    hf__postgres_array(batch, HF__POSTGRES_INT4, batch->n_ops);
+    HF__POSTGRES_EACH(batch) hf__postgres_put32(batch, (int32_t)op->n_keys);
+    hf__postgres_array(batch, HF__POSTGRES_BYTEA, count_keys(batch));
+    HF__POSTGRES_EACH(batch) {
         for (uint32_t i = 0; i < op->n_keys; i++)
             hf__postgres_put_bytes(batch, op->keys[i].data, op->keys[i].len);
     }
-    hf__postgres_array(batch, INT8, batch->n_ops);
-    EACH(op) hf__postgres_put64(batch, (int64_t)(op->ttl_ms < MS_MOST ? op->ttl_ms : MS_MOST));
-    hf__postgres_array(batch, INT8, batch->n_ops);
-    EACH(op) hf__postgres_put64(batch, op->limit);
-    hf__postgres_array(batch, INT4, batch->n_ops);
-    EACH(op) hf__postgres_put32(batch, flags_of(s, op));
+    hf__postgres_array(batch, HF__POSTGRES_INT8, batch->n_ops);
+    HF__POSTGRES_EACH(batch)
+    hf__postgres_put64(
+        batch, (int64_t)(op->ttl_ms < HF__POSTGRES_MS_MOST ? op->ttl_ms : HF__POSTGRES_MS_MOST));
+    hf__postgres_array(batch, HF__POSTGRES_INT8, batch->n_ops);
+    HF__POSTGRES_EACH(batch) hf__postgres_put64(batch, op->limit);
+    hf__postgres_array(batch, HF__POSTGRES_INT4, batch->n_ops);
+    HF__POSTGRES_EACH(batch) hf__postgres_put32(batch, flags_of(s, op));
     put_slices(batch, replaced_of);
     put_slices(batch, who_of);
     put_slices(batch, note_of);

@@ -1,6 +1,6 @@
 /*
- * The PostgreSQL store, as its own files see it. How it works as a whole is told in store/postgres.c,
- * what it keeps, and what happens to that, in store/postgres/schema.sql.
+ * The PostgreSQL store, as its own files see it. How it works as a whole is told in
+ * store/postgres.c, what it keeps, and what happens to that, in store/postgres/schema.sql.
  */
 #ifndef HF_STORE_POSTGRES_STORE_H
 #define HF_STORE_POSTGRES_STORE_H
@@ -14,6 +14,10 @@
 #define HF__POSTGRES_VERSION 1   /* of the schema */
 #define HF__POSTGRES_NAME_MAX 40 /* bytes of the schema's name */
 #define HF__POSTGRES_PARAMS_MAX 18
+/* Types of parameters (src/include/catalog/pg_type.dat). */
+enum { HF__POSTGRES_BYTEA = 17, HF__POSTGRES_INT8 = 20, HF__POSTGRES_INT2, HF__POSTGRES_INT4 = 23 };
+/* Longer than that is for ever: 2^52 ms. */
+#define HF__POSTGRES_MS_MOST UINT64_C(4503599627370496)
 #define HF__POSTGRES_FLAG_WATCHED 65536 /* leave our channel where it is refused */
 #define HF__POSTGRES_FLAG_HOLDER 131072 /* tell one holder */
 
@@ -37,6 +41,10 @@ struct hf__postgres_batch {
     int lengths[HF__POSTGRES_PARAMS_MAX];
     hf__node node; /* of those under way, or free */
 };
+
+/* For each op of a batch, as `op`. */
+#define HF__POSTGRES_EACH(batch) \
+    for (const hf_op *op = (batch)->ops.first; op != NULL; op = op->next)
 
 enum {
     HF__POSTGRES_LEASES,

@@ -2,8 +2,8 @@
  * Watches: how a waiter learns that a key may be free, or its entry another.
  *
  * Every instance has one channel. Who is refused leaves it with the key, in the same transaction;
- * whoever changes the key notifies each channel that stands there, of space and key. Notifying takes
- * a lock of the whole database at commit, so nobody is notified where nobody waits.
+ * whoever changes the key notifies each channel that stands there, of space and key. Notifying
+ * takes a lock of the whole database at commit, so nobody is notified where nobody waits.
  *
  * Where nobody can listen (a pooler in between lends connections for each transaction), and as long
  * as the connection that listens is not there, everyone looks again from time to time.

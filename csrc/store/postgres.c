@@ -6,9 +6,10 @@
  * commit, which is what costs: while two such batches are under way, the ops that come gather for
  * the next. So a lone op is sent at once, and a hundred at a time share a commit.
  *
- * Fences. A key's row keeps its counter and the epoch it was given in: a random number in an UNLOGGED
- * table, which is empty after the server has crashed, together with the time when the server was
- * started, for an old copy that is put back needs a start. In another epoch the clock decides.
+ * Fences. A key's row keeps its counter and the epoch it was given in: a random number in an
+ * UNLOGGED table, which is empty after the server has crashed, together with the time when the
+ * server was started, for an old copy that is put back needs a start. In another epoch the clock
+ * decides.
  *
  * Names: the keys, and all else that users give, are bytes there, whatever the database's encoding.
  */
@@ -217,8 +218,8 @@ static bool may_retry(const hf__postgres_instance *s, const hf_op *op, uint64_t 
            now_ms - op->stamp < hf__pg_command_ms(s->pg);
 }
 
-/* Takes those that found others at their entry out of `ops`, to be tried again; returns how many. It
- * is another batch's for a moment; or a user's transaction has it, which may last. */
+/* Takes those that found others at their entry out of `ops`, to be tried again; returns how many.
+ * It is another batch's for a moment; or a user's transaction has it, which may last. */
 static size_t put_off_locked(hf__postgres_instance *s, hf__op_list *ops) {
     uint64_t now_ms = uv_hrtime() / HF_NS_PER_MS;
     hf__op_list rest = {NULL, NULL};

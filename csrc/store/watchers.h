@@ -29,7 +29,7 @@ void hf__watchers_remove(hf__watchers *w, hf__watch *watch);
 bool hf__watchers_has(const hf__watchers *w, hf_slice name);
 bool hf__watchers_empty(const hf__watchers *w);
 
-/* Fires the watches of that name, or all. A watch may close the store, or come and go, meanwhile. */
+/* Fires the watches of that name, or all. A watch may close the store, or come and go. */
 void hf__watchers_fire(hf__watchers *w, hf_slice name, hf__scope *scope);
 void hf__watchers_fire_all(hf__watchers *w, hf__scope *scope);
 

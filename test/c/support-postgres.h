@@ -1,6 +1,6 @@
 /*
- * A real PostgreSQL server for a test program: started when it is first asked for, on a free port of
- * the loopback, and gone with the program however that ends. HF_PG_BIN names another folder of
+ * A real PostgreSQL server for a test program: started when it is first asked for, on a free port
+ * of the loopback, and gone with the program however that ends. HF_PG_BIN names another folder of
  * programs than that of the newest server of the system. Main thread.
  *
  * Its clock can be set: a library loaded into it (preload-clock.c) answers for the system's.
@@ -23,8 +23,8 @@ void postgres_restart(bool crash);
 /* A cold copy of all that it has; and back to that. */
 void postgres_save(const char *url);
 void postgres_restore(const char *url);
-/* Runs SQL on a connection of the tests' own; gives the first field of the first row, good until the
- * next; "" if there is none. A failure is a failed check. */
+/* Runs SQL on a connection of the tests' own; gives the first field of the first row, good until
+ * the next; "" if there is none. A failure is a failed check. */
 const char *postgres_do(const char *sql);
 
 #endif

@@ -9,7 +9,6 @@
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define TICK_MS 100 /* how often it is looked for what takes too long */
@@ -363,10 +362,16 @@ static void refuse_to_listen(hf__pg_session *s) {
 
 static void on_probed(hf__pg_session *s, const PGresult *result) {
     const hf__pg_config *config = s->env->config;
+    hf_slice pid = {PQgetvalue(result, 0, 0), (size_t)PQgetlength(result, 0, 0)};
     bool standby = PQgetvalue(result, 0, 1)[0] == '1';
+    uint64_t number;
     hf_error error;
 
-    s->server.pid = atoi(PQgetvalue(result, 0, 0));
+    if (!hf__parse_uint(pid, 1, INT32_MAX, &number)) {
+        end_unreachable(s, "it answered a greeting with something else");
+        return;
+    }
+    s->server.pid = (int)number;
     s->server.pooled =
         config->pooler == HF__PG_POOLER_TRANSACTION ||
         (config->pooler == HF__PG_POOLER_FOUND_OUT && s->server.pid != PQbackendPID(s->conn));
