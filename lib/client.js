@@ -53,22 +53,12 @@ class Call {
   }
 }
 
-// What the contract names and this version does not have yet.
-const LATER = /^(postgres(?:ql)?):/i;
-
-// Why there is no client for `url`.
-function openFailure(url, settings, failure) {
+// Why there is no client.
+function openFailure(settings, failure) {
   const [code, text] = failure;
-  if (code === 'HF_EINVAL') {
-    return settingFailure(settings, text) ??
-      new RangeError(`url: ${text.replace(/^the URL (is not valid: )?/, '')}`);
-  }
-  const later = LATER.exec(url);
-  if (code !== 'HF_ENOTSUP' || later === null) return fromNative(failure);
-  return fromNative(failure, {
-    message: `url: stores on "${later[1].toLowerCase()}:" come with a later version; ` +
-      `this one has ${/; it has (.*)/.exec(text)[1]}`,
-  });
+  if (code !== 'HF_EINVAL') return fromNative(failure);
+  return settingFailure(settings, text) ??
+    new RangeError(`url: ${text.replace(/^the URL (is not valid: )?/, '')}`);
 }
 
 // What a function that failed has to say, in a line of a message.
@@ -126,7 +116,7 @@ class Client {
       password !== undefined);
     if (failure !== null) {
       slots.give(this.slot);
-      throw openFailure(url, settings, failure);
+      throw openFailure(settings, failure);
     }
     if (clients.size === 0) {
       slots.setGeneral(onGeneral);

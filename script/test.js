@@ -103,10 +103,10 @@ const onValkey = {
 
 const node = process.execPath;
 const bin = (name) => path.join(root, 'node_modules', name);
-const make = ['make', '--silent', '-C', 'test/c', '-j3', '--output-sync=target'];
+const make = ['make', '--silent', '-C', 'test/c', '-j2', '--output-sync=target'];
 const makeC = (...args) => [...make, ...args];
 const layers = [node, 'script/check-layers.js'];
-const mocha = [node, 'script/mocha.js', '--jobs', '3'];
+const mocha = [node, 'script/mocha.js', '--jobs', '2'];
 const tsc = bin('typescript/bin/tsc');
 
 const stages = [

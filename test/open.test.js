@@ -53,9 +53,7 @@ describe('opening', () => {
       assert.throws(() => new Holdfast(url), RangeError, url);
       await assert.rejects(open(url), RangeError);
     }
-    for (const url of ['postgres://localhost/db', 'mysql://x']) {
-      assert.throws(() => new Holdfast(url), { code: 'HF_ENOTSUP', name: 'HoldfastError' });
-    }
+    assert.throws(() => new Holdfast('mysql://x'), { code: 'HF_ENOTSUP', name: 'HoldfastError' });
   });
 
   it('refuses nodes that make no quorum', async () => {

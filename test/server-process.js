@@ -30,8 +30,9 @@ const given = new Set();
 
 /** The program of that name which script/servers has unpacked, else the machine's own. */
 function program(name) {
-  const folders = ['bin', 'sbin'].map((each) => path.join(UNPACKED, each)).concat(
-    (process.env.PATH ?? '').split(path.delimiter));
+  // A daemon's program may lie where only root's PATH leads.
+  const folders = [path.join(UNPACKED, 'bin'), path.join(UNPACKED, 'sbin'),
+    ...(process.env.PATH ?? '').split(path.delimiter), '/usr/sbin'];
   const paths = folders.map((folder) => path.join(folder, name));
   const found = paths.find((each) => fs.existsSync(each));
   if (found === undefined) throw new Error(`there is no ${name}: script/servers gets it`);
@@ -61,6 +62,13 @@ function environment() {
   const env = { ...process.env, LD_LIBRARY_PATH: libraries(), LC_ALL: 'C' };
   for (const name of ['LD_PRELOAD', 'ASAN_OPTIONS', 'UBSAN_OPTIONS']) delete env[name];
   return env;
+}
+
+/** Gives back the memory that libfaketime shares, which a killed process keeps for ever. */
+function forgetClock(pid) {
+  for (const name of [`faketime_shm_${pid}`, `sem.faketime_sem_${pid}`]) {
+    fs.rmSync(path.join('/dev/shm', name), { force: true });
+  }
 }
 
 async function isFree(port) {
@@ -193,6 +201,7 @@ class ServerProcess {
     this.ended = once(child, 'exit').then(() => {
       this.#process = null;
       this.#hangUp();
+      if (this.clock !== null) forgetClock(child.pid);
     });
     await until(async () => !this.alive || await this.#answers(ready), `${this.kind} answers`);
     return this.alive;
@@ -301,6 +310,13 @@ class ServerProcess {
       'file appendonly.aof.1.base.rdb seq 1 type b\n');
   }
 
+  /** Ends it without waiting for that: this process is about to end. */
+  discard() {
+    this.signal('SIGKILL');
+    if (this.clock !== null && this.alive) forgetClock(this.pid);
+    fs.rmSync(this.folder, { recursive: true, force: true });
+  }
+
   async stop() {
     await this.kill();
     running.delete(this);
@@ -315,12 +331,9 @@ async function stopAll() {
 
 // Whoever is interrupted leaves no servers and folders behind either.
 process.on('exit', () => {
-  for (const server of running) {
-    server.signal('SIGKILL');
-    fs.rmSync(server.folder, { recursive: true, force: true });
-  }
+  for (const server of running) server.discard();
 });
 
 module.exports = {
-  ServerProcess, environment, freePort, libraries, library, program, running, stopAll,
+  ServerProcess, environment, forgetClock, freePort, libraries, library, program, running, stopAll,
 };

@@ -227,9 +227,12 @@ class ServerSite {
     }
     this.#busy.add(victim);
     this.counts[fault] += 1;
-    if (whole) await this.ofServer[fault](this, this.server);
-    else await ofPlace[fault](this, victim);
-    this.#busy.delete(victim);
+    try {
+      if (whole) await this.ofServer[fault](this, this.server);
+      else await ofPlace[fault](this, victim);
+    } finally {
+      this.#busy.delete(victim);
+    }
   }
 
   /** Looks all the time at what the server says of the leases: each ends, in time. */

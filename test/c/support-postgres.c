@@ -2,11 +2,13 @@
 
 #include "harness.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <inttypes.h>
 #include <libpq-fe.h>
+#include <linux/capability.h>
+#include <linux/securebits.h>
 #include <netinet/in.h>
 #include <pwd.h>
 #include <signal.h>
@@ -17,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,8 +29,10 @@ enum { STARTS_MAX = 5, PATIENCE_MS = 30000 };
 static struct {
     pid_t pid; /* 0: it does not run */
     uint16_t port;
+    pid_t pooler; /* 0: it is asked straight */
+    uint16_t pooler_port;
     char folder[64];
-    char programs[256];
+    char programs[640];
     _Atomic uint64_t *clock;
     uid_t uid; /* that it runs as: it refuses to be root */
     gid_t gid;
@@ -40,8 +45,22 @@ static void give_up(const char *what) {
     exit(1);
 }
 
+/* It may have to pass through folders that are root's alone: to what it loads, or to TMPDIR. */
+static void keep_reach(void) {
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {{0, 0, 0}};
+
+    data[0].effective = data[0].permitted = data[0].inheritable = 1U << CAP_DAC_OVERRIDE;
+    if (syscall(SYS_capset, &header, data) == 0)
+        (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_OVERRIDE, 0, 0);
+}
+
 static void become_user(void) {
-    if (getuid() == 0 && (setgid(server.gid) != 0 || setuid(server.uid) != 0)) _exit(126);
+    if (getuid() != 0) return;
+    /* Without this the change takes all away, and access() counts nothing of it. */
+    (void)prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP);
+    if (setgid(server.gid) != 0 || setuid(server.uid) != 0) _exit(126);
+    keep_reach();
 }
 
 /* Runs a program to its end, as the server's user; true if all went well. */
@@ -78,34 +97,65 @@ static void stop(int signal) {
     server.pid = 0;
 }
 
+static void stop_pooler(void) {
+    if (server.pooler == 0) return;
+    kill(server.pooler, SIGKILL);
+    waitpid(server.pooler, NULL, 0);
+    server.pooler = 0;
+}
+
 static void clean_up(void) {
+    stop_pooler();
     stop(SIGQUIT);
     (void)RUN("rm", "-rf", server.folder);
 }
 
-/* The folder of programs, of the newest version that Debian's packages have brought. */
-static void find_programs(void) {
-    static const char versions[] = "/usr/lib/postgresql";
-    const char *given = getenv("HF_PG_BIN");
-    DIR *dir = given == NULL ? opendir(versions) : NULL;
-    const struct dirent *entry;
-    int newest = 0;
+/* The folder in which script/servers unpacks, beside the one of this program's. */
+static const char *find_built(void) {
+    static char path[512];
+    ssize_t len = readlink("/proc/self/exe", path, sizeof path - sizeof "/build-servers");
 
-    if (given != NULL) snprintf(server.programs, sizeof server.programs, "%s", given);
-    while (dir != NULL && (entry = readdir(dir)) != NULL) {
-        int version = atoi(entry->d_name);
-        char path[128];
-
-        snprintf(path, sizeof path, "%s/%d/bin/initdb", versions, version);
-        if (version > newest && access(path, X_OK) == 0) newest = version;
+    if (len < 0) give_up("/proc/self/exe");
+    path[len] = '\0';
+    for (int up = 0; up < 3; up++) {
+        char *slash = strrchr(path, '/');
+        if (slash != NULL) *slash = '\0';
     }
-    if (dir != NULL) closedir(dir);
-    if (newest > 0)
-        snprintf(server.programs, sizeof server.programs, "%s/%d/bin", versions, newest);
+    strcat(path, "/build-servers");
+    return path;
+}
+
+/* The last of the files of that pattern, in order of their names; false: there is none. */
+static bool find_last(const char *pattern, char *path, size_t size) {
+    glob_t found;
+    bool any = glob(pattern, 0, NULL, &found) == 0;
+
+    if (any) snprintf(path, size, "%s", found.gl_pathv[found.gl_pathc - 1]);
+    globfree(&found);
+    return any;
+}
+
+/* The folder of programs, of the newest version that Debian's packages have brought, or else that
+ * script/servers has. */
+static void find_programs(void) {
+    const char *given = getenv("HF_PG_BIN");
+    char pattern[600];
+    char path[640];
+
+    if (given != NULL) {
+        snprintf(server.programs, sizeof server.programs, "%s", given);
+        return;
+    }
+    snprintf(pattern, sizeof pattern, "%s/postgres-*/bin/initdb", find_built());
+    if (!find_last("/usr/lib/postgresql/*/bin/initdb", path, sizeof path) &&
+        !find_last(pattern, path, sizeof path))
+        return;
+    *strrchr(path, '/') = '\0';
+    snprintf(server.programs, sizeof server.programs, "%s", path);
 }
 
 static const char *program(const char *name) {
-    static char path[320];
+    static char path[700];
 
     snprintf(path, sizeof path, "%s/%s", server.programs, name);
     return path;
@@ -197,7 +247,8 @@ static void become_server(void) {
     snprintf(data, sizeof data, "%s/data", server.folder);
     snprintf(sockets, sizeof sockets, "unix_socket_directories=%s", server.folder);
     snprintf(port, sizeof port, "%d", server.port);
-    execl(program("postgres"), "postgres", "-D", data, "-p", port, "-c", sockets, "-c",
+    /* By its path too, for it looks for its other files beside itself. */
+    execl(program("postgres"), program("postgres"), "-D", data, "-p", port, "-c", sockets, "-c",
           "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=100",
           (char *)NULL);
     _exit(127);
@@ -263,14 +314,90 @@ void postgres_restart(bool crash) {
     start_again();
 }
 
+/* ---------------------------------------------------------------- the pooler */
+
+static void write_pooler(const char *path) {
+    FILE *conf = fopen(path, "w");
+
+    if (conf == NULL) give_up(path);
+    fprintf(conf,
+            "[databases]\n* = host=127.0.0.1 port=%d user=postgres\n"
+            "[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = %d\nunix_socket_dir =\n"
+            "auth_type = any\npool_mode = transaction\nmax_client_conn = 200\n"
+            /* Not a quarter of a minute after a server that was not there. */
+            "server_login_retry = 0.1\n",
+            server.port, server.pooler_port);
+    fclose(conf);
+}
+
+static void become_pooler(const char *conf) {
+    char pattern[600];
+    char path[640];
+    const char *command = "pgbouncer";
+    int null = open("/dev/null", O_WRONLY);
+
+    (void)dup2(null, STDOUT_FILENO);
+    (void)dup2(null, STDERR_FILENO);
+    snprintf(pattern, sizeof pattern, "%s/root/usr/lib/*-linux-gnu", find_built());
+    if (find_last(pattern, path, sizeof path)) setenv("LD_LIBRARY_PATH", path, 1);
+    snprintf(pattern, sizeof pattern, "%s/root/usr/sbin/pgbouncer", find_built());
+    if (find_last(pattern, path, sizeof path) ||
+        find_last("/usr/sbin/pgbouncer", path, sizeof path))
+        command = path;
+    become_user();
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    execlp(command, "pgbouncer", conf, (char *)NULL);
+    _exit(127);
+}
+
+/* False: it has ended, since another has taken the port, or there is no such program. */
+static bool start_pooler(void) {
+    const struct timespec pause = {0, 5000000};
+    char words[160];
+    char conf[96];
+    int status;
+
+    server.pooler_port = free_port();
+    snprintf(conf, sizeof conf, "%s/pgbouncer.ini", server.folder);
+    write_pooler(conf);
+    server.pooler = fork();
+    if (server.pooler < 0) give_up("fork");
+    if (server.pooler == 0) become_pooler(conf);
+    snprintf(words, sizeof words, "host=127.0.0.1 port=%d user=postgres dbname=postgres",
+             server.pooler_port);
+    for (int i = 0; i < PATIENCE_MS / 5; i++) {
+        bool answers = PQping(words) == PQPING_OK;
+
+        if (waitpid(server.pooler, &status, WNOHANG) == server.pooler) {
+            server.pooler = 0;
+            if (WIFEXITED(status) && WEXITSTATUS(status) == 127) SKIP("there is no pgbouncer here");
+            return false;
+        }
+        if (answers) return true;
+        nanosleep(&pause, NULL);
+    }
+    FAIL("the pooler does not answer");
+    exit(1);
+}
+
+void postgres_through_pooler(void) {
+    (void)postgres_port();
+    for (int i = 0; server.pooler == 0 && i < STARTS_MAX; i++) {
+        if (start_pooler()) return;
+    }
+    if (server.pooler != 0) return;
+    FAIL("no pooler could be started");
+    exit(1);
+}
+
 /* ---------------------------------------------------------------- what it has */
 
 void postgres_fresh(char *url, size_t size) {
     static int serial;
 
     (void)postgres_port();
-    snprintf(url, size, "postgres://postgres@127.0.0.1:%d/postgres?schema=world_%d", server.port,
-             ++serial);
+    snprintf(url, size, "postgres://postgres@127.0.0.1:%d/postgres?schema=world_%d",
+             server.pooler != 0 ? server.pooler_port : server.port, ++serial);
 }
 
 void postgres_set_clock(uint64_t real_us) {

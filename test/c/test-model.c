@@ -5,6 +5,7 @@
 #include "store/stores.h"
 #include "support-model-run.h"
 #include "support-model.h"
+#include "support-postgres.h"
 #include "support-redis.h"
 
 #include <inttypes.h>
@@ -45,6 +46,13 @@ static const model_row rows[] = {
      .instances = 3,
      .runs = 200,
      .lists_at_length = true},
+    {.name = "postgres",
+     .subject = {.vt = &hf__postgres_store,
+                 .fresh = postgres_fresh,
+                 .set_clock = postgres_set_clock,
+                 .lasts = true},
+     .instances = 3,
+     .runs = 40},
 };
 
 enum {
