@@ -1,6 +1,7 @@
 #include "support-postgres.h"
 
 #include "harness.h"
+#include "support-port.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -200,18 +201,6 @@ static void make_folder(void) {
         give_up("initdb");
 }
 
-static uint16_t free_port(void) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    socklen_t len = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, len) != 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &len) != 0)
-        give_up("a free port");
-    close(fd);
-    return ntohs(address.sin_port);
-}
-
 /* The library lies beside the program. */
 static void load_clock(void) {
     char path[512];
@@ -292,7 +281,7 @@ uint16_t postgres_port(void) {
         make_folder();
     }
     for (int i = 0; i < STARTS_MAX; i++) {
-        server.port = free_port();
+        server.port = support_free_port();
         if (start()) return server.port;
     }
     FAIL("no server could be started: see %s/log", server.folder);
@@ -357,7 +346,7 @@ static bool start_pooler(void) {
     char conf[96];
     int status;
 
-    server.pooler_port = free_port();
+    server.pooler_port = support_free_port();
     snprintf(conf, sizeof conf, "%s/pgbouncer.ini", server.folder);
     write_pooler(conf);
     server.pooler = fork();

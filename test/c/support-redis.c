@@ -1,6 +1,7 @@
 #include "support-redis.h"
 
 #include "harness.h"
+#include "support-port.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -132,18 +133,6 @@ static void find_preload(char *path, size_t size) {
     snprintf(slash, size - (size_t)(slash - path), "/preload-clock.so");
 }
 
-static uint16_t free_port(void) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    socklen_t len = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, len) != 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &len) != 0)
-        give_up("a free port");
-    close(fd);
-    return ntohs(address.sin_port);
-}
-
 static const char *program(void) {
     const char *given = getenv("HF_REDIS_SERVER");
     return given != NULL ? given : "redis-server";
@@ -155,7 +144,7 @@ static void add_word(const char **words, size_t *n, const char *word) {
 }
 
 /* `number` names its files. `master`: what it is a replica of; NULL: of nothing. */
-static void become_server(size_t number, int port_number, const char *master) {
+static void become_server(size_t number, int port_number, int bus_number, const char *master) {
     char preload[512];
     char port[8];
     char bus[8];
@@ -171,7 +160,7 @@ static void become_server(size_t number, int port_number, const char *master) {
     snprintf(port, sizeof port, "%zu", number);
     setenv("HF_CLOCK_INDEX", port, 1);
     snprintf(port, sizeof port, "%d", port_number);
-    snprintf(bus, sizeof bus, "%d", free_port());
+    snprintf(bus, sizeof bus, "%d", bus_number);
     snprintf(log, sizeof log, "%s/log", server.folder);
     snprintf(dump, sizeof dump, "dump-%zu.rdb", number);
     snprintf(conf, sizeof conf, "nodes-%zu.conf", number);
@@ -237,12 +226,13 @@ static bool connect_to(node *n) {
 /* False: it has ended again, since another has taken the port. */
 static bool start(node *n) {
     const struct timespec pause = {0, 5000000};
+    int bus = support_free_port(); /* of a Cluster */
     int status;
 
     n->pid = fork();
     if (n->pid < 0) give_up("fork");
     if (n->pid == 0 && n == &server.sentinel) become_sentinel(n->port);
-    if (n->pid == 0) become_server((size_t)(n - server.nodes), n->port, NULL);
+    if (n->pid == 0) become_server((size_t)(n - server.nodes), n->port, bus, NULL);
     for (int i = 0; i < PATIENCE_MS / 5; i++) {
         if (waitpid(n->pid, &status, WNOHANG) == n->pid) {
             n->pid = 0;
@@ -260,7 +250,7 @@ static bool start(node *n) {
 static void start_anywhere(node *n) {
     make_folder();
     for (int i = 0; i < STARTS_MAX; i++) {
-        n->port = free_port();
+        n->port = support_free_port();
         if (start(n)) return;
     }
     FAIL("no server could be started: see %s/log", server.folder);
@@ -368,7 +358,7 @@ void redis_freeze(bool frozen) {
 }
 
 void redis_replica(bool on) {
-    int port = free_port();
+    int port = support_free_port();
     char master[32];
 
     end_process(&server.replica);
@@ -377,7 +367,7 @@ void redis_replica(bool on) {
     snprintf(master, sizeof master, "127.0.0.1 %d", redis_port());
     server.replica = fork();
     if (server.replica < 0) give_up("fork");
-    if (server.replica == 0) become_server(REPLICA, port, master);
+    if (server.replica == 0) become_server(REPLICA, port, 0, master);
     wait_for(0, "INFO replication", "state=online");
 }
 
