@@ -267,19 +267,20 @@ function losingTests(scope) {
   });
 
   it('renewal keeps it far beyond its time', async () => {
-    const lock = await scope.hf.lock(scope.key, { ttl: 100 });
+    const lock = await scope.hf.lock(scope.key, { ttl: 400 });
     const started = Date.now();
-    await until(() => Date.now() - started > 1000, 'ten times its TTL has passed');
+    await until(() => Date.now() - started > 1200, 'its TTL has passed three times');
     assert.strictEqual(lock.held, true);
     assert.strictEqual(await scope.hf.tryLock(scope.key), null);
     assert.strictEqual(await lock.release(), true);
   });
 
   it('maxHold ends it', async () => {
-    const lock = await scope.hf.lock(scope.key, { ttl: 100, maxHold: 300 });
+    // Where the machine is busy a renewal may come late: the TTL leaves it time.
+    const lock = await scope.hf.lock(scope.key, { ttl: 600, maxHold: 900 });
     const started = Date.now();
     await until(() => lock.signal.aborted, 'it is lost');
-    assert.ok(Date.now() - started >= 150);
+    assert.ok(Date.now() - started >= 750);
     assert.match(lock.signal.reason.message, /maxHold/);
   });
 

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PARK_MS 100 /* so long the end of the process waits for the keeper to stand still */
+#define PARK_MS 10000 /* so long the end of the process waits for the keeper, where it is starved */
 
 /* ---------------------------------------------------------------- open */
 
