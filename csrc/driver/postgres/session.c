@@ -293,6 +293,7 @@ static void process(hf__pg_session *s) {
 static void read_all(hf__pg_session *s) {
     bool good = PQconsumeInput(s->conn) == 1;
 
+    s->peeked = false;
     process(s);
     if (!good && s->state != HF__PG_OVER) end_broken(s);
 }
@@ -729,7 +730,7 @@ static void check(hf__pg_session *s) {
         return;
     }
     /* After a long callback of the host answers may have come that nobody has read yet. */
-    if (is_overdue(s)) read_all(s);
+    if (s->peeked || is_overdue(s)) read_all(s);
     if (s->state == HF__PG_OVER) return;
     if (is_overdue(s))
         end_unreachable(s, "it has not answered in time");
@@ -744,6 +745,18 @@ static void on_tick(uv_timer_t *timer) {
     hf__scope_enter(scope);
     check(s);
     hf__scope_leave(scope);
+}
+
+void hf__pg_session_read(hf__pg_session *s) {
+    if (s->state == HF__PG_READY) read_all(s);
+}
+
+bool hf__pg_session_peek(hf__pg_session *s) {
+    if (s->state != HF__PG_READY || hf__list_empty(&s->sent)) return false;
+    /* The loop will not see again what is taken from the socket here. */
+    s->peeked = true;
+    uv_timer_start(&s->timer, on_tick, 0, TICK_MS);
+    return PQconsumeInput(s->conn) == 1 && !PQisBusy(s->conn);
 }
 
 /* The first turn: no event comes from within hf__pg_session_new. */
