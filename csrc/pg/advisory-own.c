@@ -8,7 +8,7 @@
 #include <assert.h>
 #include <string.h>
 
-#define CONNECTING_MAX 2 /* at a time: looking up names must not fill the pool of threads */
+#define CONNECTING_MAX 1 /* at a time: so they keep their order, and one name is looked up */
 #define IDLE_MAX 2       /* sessions that are kept for later */
 #define IDLE_MS 10000    /* and for how long */
 #define PATIENCE_MS 1000 /* after it was taken back, a statement ends within this */

@@ -85,9 +85,9 @@ void hf__advisory_refused(hf_pg_lock *lock, uint32_t news, const hf_error *error
     leave_waiting(lock);
     lock->state = HF__ADVISORY_ENDED;
     hf__list_remove(&lock->all);
+    if (error != NULL) keep_failure(lock, error); /* it may lie in what goes now */
     if (lock->own != NULL) hf__own_give_up(lock);
     if (lock->queue != NULL) hf__advisory_leave(lock);
-    if (error != NULL) keep_failure(lock, error);
     note(lock, news);
 }
 

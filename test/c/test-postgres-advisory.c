@@ -68,9 +68,7 @@ static hf_pg_lock_options of(int64_t n) {
 
 static void ask(host *h, advisory *l, hf_pg_lock_options o) {
     hf_error error;
-    bool release_at_once = l->release_at_once;
     memset(l, 0, sizeof *l);
-    l->release_at_once = release_at_once;
     CHECK_INT(hf_pg_lock_acquire(h->client, &o, on_acquired, on_lost, l, &l->lock, &error), HF_OK);
     CHECK_INT(l->answered, 0);
 }
@@ -109,9 +107,12 @@ static int locks(void) {
 }
 
 static void until_count(host *h, const char *what, int n) {
-    for (int i = 0; i < 3000 && count(what) != n; i++)
+    int now = count(what);
+    for (int i = 0; i < 3000 && now != n; i++) {
         host_run_ms(h, 5);
-    CHECK_INT(count(what), n);
+        now = count(what);
+    }
+    CHECK_INT(now, n);
 }
 
 static int sessions(void) {
@@ -119,23 +120,41 @@ static int sessions(void) {
                             "'holdfast'"));
 }
 
-static void terminate(void) {
-    (void)postgres_do("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE "
-                      "application_name = 'holdfast'");
+/* Ends the sessions that hold advisory locks, or wait for them. */
+static void terminate(const char *what) {
+    char sql[256];
+    snprintf(sql, sizeof sql,
+             "SELECT count(pg_terminate_backend(pid)) FROM (SELECT DISTINCT pid FROM pg_locks "
+             "WHERE locktype = 'advisory' AND %s) AS l",
+             what);
+    CHECK(atoi(postgres_do(sql)) > 0);
+}
+
+static int warnings;
+
+static void on_event(void *data, const hf_event *event) {
+    (void)data;
+    if (event->kind == HF_EVENT_WARNING) warnings++;
 }
 
 static void open_client(host *h) {
+    hf_engine_options options = {.event = on_event};
     char url[256];
+    warnings = 0;
     postgres_fresh(url, sizeof url);
-    host_open(h, url);
+    host_open_with(h, url, &options);
 }
 
-static void close_client(host *h) {
-    host_close(h);
+static void check_clean(void) {
     for (int i = 0; i < 1000 && sessions() > 0; i++)
         nanosleep(&(struct timespec){0, 5000000}, NULL);
     CHECK_INT(sessions(), 0);
     CHECK_INT(locks(), 0);
+}
+
+static void close_client(host *h) {
+    host_close(h);
+    check_clean();
 }
 
 /* ---------------------------------------------------------------- taking and releasing */
@@ -329,8 +348,8 @@ TEST(waiters_given_up_at_random_leave_nothing) {
     for (int i = 0; i < N; i++) {
         hf_pg_lock_options o = of(rand() % 20);
         o.shared = rand() % 2 == 0;
-        l[i].release_at_once = true;
         ask(&h, &l[i], o);
+        l[i].release_at_once = true;
     }
     for (int i = 0; i < N; i++) {
         int k = rand() % N;
@@ -363,7 +382,7 @@ TEST(waiters_given_up_at_random_leave_nothing) {
 
 TEST(a_grant_for_nobody_is_unlocked_at_once) {
     host h;
-    advisory a;
+    advisory a, b;
     open_client(&h);
     take(&h, &a, of(1));
     let_go(&h, &a);
@@ -371,7 +390,9 @@ TEST(a_grant_for_nobody_is_unlocked_at_once) {
     uv_run(&h.loop, UV_RUN_NOWAIT); /* it is on its way */
     hf_pg_lock_cancel(a.lock);
     answer(&h, &a, HF_ECANCELED);
-    until_count(&h, "true", 0);
+    take(&h, &b, of(7)); /* the server has come past it */
+    until_count(&h, "objid = 6", 0);
+    let_go(&h, &b);
     hf_pg_lock_free(a.lock);
     close_client(&h);
 }
@@ -395,11 +416,11 @@ TEST(the_end_of_the_session_is_the_end_of_its_locks) {
     take(&h, &a, of(1));
     take(&h, &b, of(2));
     ask(&h, &w, of(1));
-    terminate();
+    terminate("granted");
     host_until(&h, &a.lost, 1);
     CHECK_INT(b.lost, 1); /* in the same turn */
     CHECK_INT(a.why.code, HF_ELOST);
-    CHECK_STR(a.why.state, "");
+    CHECK_STR(a.why.state, "57P01");
     CHECK(strstr(a.why.message, "the advisory lock 1 was lost") != NULL);
     CHECK(strstr(a.why.message, "terminating connection") != NULL);
     CHECK_INT(release(&a), HF_ELOST);
@@ -546,50 +567,74 @@ TEST(held_locks_are_beaten_for) {
     close_client(&h);
 }
 
-/* Functions of the server's own, in place of which others answer for a while. */
-static void replace(const char *head, const char *body) {
+/* A function of the server's own gives way to another of its name, for sessions that begin after
+ * this; and back. */
+static void put_in_place(const char *name, const char *body) {
     char sql[512];
     (void)postgres_do("SET allow_system_table_mods = on");
-    snprintf(sql, sizeof sql, "CREATE OR REPLACE FUNCTION pg_catalog.%s RETURNS boolean %s", head,
-             body);
+    snprintf(sql, sizeof sql, "ALTER FUNCTION pg_catalog.%s(bigint) RENAME TO %s_real", name, name);
+    (void)postgres_do(sql);
+    snprintf(sql, sizeof sql,
+             "CREATE FUNCTION pg_catalog.%s(bigint) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN %s "
+             "END'",
+             name, body);
+    (void)postgres_do(sql);
+}
+
+static void put_back(const char *name) {
+    char sql[256];
+    snprintf(sql, sizeof sql, "DROP FUNCTION pg_catalog.%s(bigint)", name);
+    (void)postgres_do(sql);
+    snprintf(sql, sizeof sql, "ALTER FUNCTION pg_catalog.%s_real(bigint) RENAME TO %s", name, name);
     (void)postgres_do(sql);
 }
 
 TEST(a_server_that_had_it_not_is_believed) {
     host h;
-    advisory a, d;
+    advisory a, d, c;
     hf_pg_lock_options own = of(2);
     own.dedicated = true;
+    (void)postgres_port();
+    put_in_place("pg_advisory_unlock",
+                 "PERFORM pg_advisory_unlock_real($1); RETURN $1 NOT IN (1, 2, 3);");
     open_client(&h);
     take(&h, &a, of(1));
     take(&h, &d, own);
-    replace("pg_advisory_unlock(bigint)", "LANGUAGE sql VOLATILE STRICT AS 'SELECT false'");
+    take(&h, &c, of(4));
     CHECK_INT(release(&a), HF_OK);
     CHECK_INT(release(&d), HF_OK);
     host_until(&h, &a.released, 1);
     host_until(&h, &d.released, 1);
-    replace("pg_advisory_unlock(bigint)",
-            "LANGUAGE internal VOLATILE STRICT AS 'pg_advisory_unlock_int8'");
     CHECK(!a.was_held);
     CHECK_INT(a.release_code, HF_ELOST);
     CHECK(!d.was_held);
     CHECK_INT(d.release_code, HF_ELOST);
+    CHECK_INT(warnings, 0);
+    /* That nobody waits to hear is an event. */
+    hf_pg_lock_free(a.lock);
+    ask(&h, &a, of(3));
+    uv_run(&h.loop, UV_RUN_NOWAIT);
+    hf_pg_lock_cancel(a.lock);
+    host_until(&h, &warnings, 1);
+    CHECK(hf_pg_lock_held(c.lock));
+    let_go(&h, &c);
     hf_pg_lock_free(a.lock);
     hf_pg_lock_free(d.lock);
     close_client(&h);
+    put_back("pg_advisory_unlock");
 }
 
 TEST(a_statement_that_fails_half_way_leaves_nothing) {
     host h;
     advisory other, a, b, t;
     hf_pg_lock_options try = {.id = number(3)};
+    (void)postgres_port();
+    /* A session's lock that was taken before the failure stays taken. */
+    put_in_place("pg_try_advisory_lock",
+                 "PERFORM pg_advisory_lock($1); IF $1 = 3 THEN RAISE ''out of shared memory'' "
+                 "USING ERRCODE = ''53200''; END IF; RETURN true;");
     open_client(&h);
     take(&h, &other, of(1));
-    /* A session lock taken before the failure stays taken. */
-    replace("pg_try_advisory_lock(bigint)",
-            "LANGUAGE plpgsql VOLATILE STRICT AS 'BEGIN PERFORM pg_advisory_lock($1);"
-            " IF $1 = 3 THEN RAISE ''out of shared memory'' USING ERRCODE = ''53200''; END IF;"
-            " RETURN true; END'");
     ask(&h, &a, of(2));
     ask(&h, &t, try);
     ask(&h, &b, of(4));
@@ -599,14 +644,14 @@ TEST(a_statement_that_fails_half_way_leaves_nothing) {
     answer(&h, &b, HF_OK);
     CHECK_INT(locks(), 3);
     CHECK(hf_pg_lock_held(other.lock));
-    replace("pg_try_advisory_lock(bigint)",
-            "LANGUAGE internal VOLATILE STRICT AS 'pg_try_advisory_lock_int8'");
     let_go(&h, &a);
     let_go(&h, &b);
     let_go(&h, &other);
     hf_pg_lock_free(t.lock);
     CHECK_INT(locks(), 0);
+    CHECK_INT(warnings, 0);
     close_client(&h);
+    put_back("pg_try_advisory_lock");
 }
 
 /* ---------------------------------------------------------------- sessions of their own */
@@ -663,7 +708,7 @@ TEST(giving_up_takes_it_back_at_the_server) {
     open_client(&h);
     take(&h, &first, of(1));
     for (int i = 0; i < N; i++) {
-        own.wait_ms = i % 2 == 0 ? 300 : 10000;
+        own.wait_ms = i % 2 == 0 ? 3000 : 30000;
         ask(&h, &l[i], own);
     }
     until_count(&h, "NOT granted", N);
@@ -687,8 +732,8 @@ TEST(dedicated_locks_given_up_at_random_leave_nothing) {
     for (int i = 0; i < N; i++) {
         hf_pg_lock_options own = of(i % 3);
         own.dedicated = true;
-        l[i].release_at_once = true;
         ask(&h, &l[i], own);
+        l[i].release_at_once = true;
     }
     for (int i = 0; i < N; i++) {
         if (i % 3 == 0) hf_pg_lock_cancel(l[rand() % N].lock);
@@ -701,6 +746,8 @@ TEST(dedicated_locks_given_up_at_random_leave_nothing) {
         hf_pg_lock_free(l[i].lock);
     }
     until_count(&h, "true", 0);
+    for (int i = 0; i < 1000 && sessions() > 2; i++)
+        host_run_ms(&h, 5);
     CHECK(sessions() <= 2);
     close_client(&h);
 }
@@ -729,32 +776,41 @@ TEST(a_dedicated_lock_is_lost_with_its_session) {
     take(&h, &a, own);
     ask(&h, &w, own);
     until_count(&h, "NOT granted", 1);
-    terminate();
+    terminate("NOT granted");
+    host_run_ms(&h, 20);
+    until_count(&h, "NOT granted", 1); /* again */
+    CHECK_INT(a.lost, 0);
+    terminate("granted");
     host_until(&h, &a.lost, 1);
     CHECK_INT(release(&a), HF_ELOST);
-    answer(&h, &w, HF_OK); /* on another session */
+    answer(&h, &w, HF_OK);
     let_go(&h, &w);
     hf_pg_lock_free(a.lock);
     close_client(&h);
 }
 
-TEST(a_deadlock_is_told) {
+TEST(a_dedicated_lock_and_the_others_exclude_each_other) {
     host h;
-    advisory a, b, x, y;
-    hf_pg_lock_options one = of(1), two = of(2);
-    one.dedicated = two.dedicated = true;
+    advisory a, d, w;
+    hf_pg_lock_options own = of(1);
+    own.dedicated = true;
     open_client(&h);
     take(&h, &a, of(1));
-    take(&h, &b, two);
-    ask(&h, &x, one);
+    ask(&h, &d, own);
     until_count(&h, "NOT granted", 1);
-    /* Of two sessions of ours the server sees no cycle; of one that waits twice it does. */
-    hf_pg_lock_cancel(x.lock);
-    answer(&h, &x, HF_ECANCELED);
+    ask(&h, &w, of(1));
+    /* Here it passes on, for a while. */
     let_go(&h, &a);
-    let_go(&h, &b);
-    hf_pg_lock_free(x.lock);
-    (void)y;
+    answer(&h, &w, HF_OK);
+    CHECK_INT(d.answered, 0);
+    let_go(&h, &w);
+    answer(&h, &d, HF_OK);
+    ask(&h, &w, of(1));
+    host_run_ms(&h, 50);
+    CHECK_INT(w.answered, 0);
+    let_go(&h, &d);
+    answer(&h, &w, HF_OK);
+    let_go(&h, &w);
     close_client(&h);
 }
 
@@ -784,6 +840,7 @@ TEST(others_have_their_turn) {
     host here, there;
     advisory l[N], other;
     int turns = 0;
+    uint64_t end_ns = uv_hrtime() + UINT64_C(20000000000);
     char url[256];
     postgres_fresh(url, sizeof url);
     host_open(&here, url);
@@ -797,7 +854,7 @@ TEST(others_have_their_turn) {
     answer(&here, &l[0], HF_OK);
     ask(&there, &other, of(1));
     /* Here somebody always waits. */
-    while (other.answered == 0 && turns < 100000) {
+    while (other.answered == 0 && uv_hrtime() < end_ns) {
         advisory *l0 = &l[turns % N];
         while (l0->answered == 0 && other.answered == 0) {
             uv_run(&here.loop, UV_RUN_NOWAIT);
@@ -817,7 +874,7 @@ TEST(others_have_their_turn) {
         hf_pg_lock_free(l[i].lock);
     host_close(&here);
     host_close(&there);
-    close_client(&(host){0});
+    check_clean();
 }
 
 typedef struct listing {
@@ -940,4 +997,65 @@ TEST(it_is_for_postgresql) {
               HF_ENOTSUP);
     CHECK_STR(error.message, "this is for PostgreSQL: the client's store is memory");
     host_close(&h);
+}
+
+/* ---------------------------------------------------------------- without memory */
+
+static int left; /* allocations until one fails; negative: none does */
+
+static void *failing(void *data, void *p, size_t size) {
+    (void)data;
+    if (size == 0) {
+        free(p);
+        return NULL;
+    }
+    return left-- == 0 ? NULL : realloc(p, size);
+}
+
+static bool is_without_memory(host *h, bool dedicated, int n) {
+    advisory a, b;
+    hf_error error;
+    hf_pg_lock_options o = of(1);
+    o.dedicated = dedicated;
+    memset(&a, 0, sizeof a);
+    memset(&b, 0, sizeof b);
+    left = n;
+    if (hf_pg_lock_acquire(h->client, &o, on_acquired, on_lost, &a, &a.lock, &error) != HF_OK) {
+        CHECK_INT(error.code, HF_ENOMEM);
+        left = -1;
+        return true;
+    }
+    if (hf_pg_lock_acquire(h->client, &o, on_acquired, on_lost, &b, &b.lock, &error) == HF_OK) {
+        hf_pg_lock_cancel(b.lock);
+        host_until(h, &b.answered, 1);
+        CHECK(b.code == HF_ECANCELED);
+        hf_pg_lock_free(b.lock);
+    }
+    host_until(h, &a.answered, 1);
+    CHECK(a.code == HF_OK || a.code == HF_ENOMEM);
+    if (a.code == HF_OK)
+        let_go(h, &a);
+    else
+        hf_pg_lock_free(a.lock);
+    n = left;
+    left = -1;
+    return n < 0;
+}
+
+TEST(memory_may_run_out) {
+    static const hf_allocator allocator = {.resize = failing};
+    hf_engine_options options = {.allocator = &allocator};
+    for (int dedicated = 0; dedicated < 2; dedicated++) {
+        for (int n = 0;; n++) {
+            host h;
+            bool ran_out;
+            char url[256];
+            left = -1;
+            postgres_fresh(url, sizeof url);
+            host_open_with(&h, url, &options);
+            ran_out = is_without_memory(&h, dedicated == 1, n);
+            close_client(&h);
+            if (!ran_out) break;
+        }
+    }
 }

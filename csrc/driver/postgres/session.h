@@ -114,7 +114,8 @@ struct hf__pg_session {
     uint32_t peer;
     bool is_known;  /* where the name leads was known */
     bool peeked;    /* what has come was taken from the socket, and is still to be told */
-    hf_error why;   /* the last attempt failed */
+    bool parted;    /* the server has said why it ends the connection */
+    hf_error why;   /* the last attempt failed, or that */
     uint32_t ticks; /* since it began: a loop that is stuck does not count */
     uint32_t handles;
     uint64_t prepared; /* statements, by bit */
