@@ -85,8 +85,9 @@ class Part {
   }
 }
 
-// Set by class Holdfast: what open() may do and users may not.
+// Set by class Holdfast: what open() and other files may do and users may not.
 let connect;
+let clientOf;
 
 /** Locks, run-once operations and conditional values on one store. */
 class Holdfast extends EventEmitter {
@@ -478,6 +479,8 @@ class Holdfast extends EventEmitter {
 
   static {
     connect = (holdfast) => holdfast.#client.connect();
+    // Null where it is a namespace: that has no name for what is not its own.
+    clientOf = (holdfast) => (holdfast.#keyspace.isRoot ? holdfast.#client : null);
   }
 }
 
@@ -513,4 +516,4 @@ async function open(url, options) {
   return holdfast;
 }
 
-module.exports = { Holdfast, open };
+module.exports = { Holdfast, clientOf, open, optionsAndFunction };

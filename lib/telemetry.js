@@ -10,6 +10,7 @@ const once = diagnostics.channel('holdfast:once');
 const kv = diagnostics.channel('holdfast:kv');
 const store = diagnostics.channel('holdfast:store');
 const quorum = diagnostics.channel('holdfast:quorum');
+const advisory = diagnostics.channel('holdfast:advisory');
 
 const warned = new Set();
 
@@ -49,4 +50,4 @@ function publishStore(message) {
   if (store.hasSubscribers) store.publish(message);
 }
 
-module.exports = { lock, once, kv, node, warn, publishStore };
+module.exports = { advisory, lock, once, kv, node, warn, publishStore };

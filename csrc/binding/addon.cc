@@ -204,6 +204,7 @@ const Constant kConstants[] = {
     {"EVENT_RENEWED", kRenewed},
     {"EVENT_PASSWORD", kPassword},
     {"EVENT_NODE", kNode},
+    {"EVENT_HOLDERS", kHolders},
     {"VOTE_FOR", HF_VOTE_FOR},
     {"VOTE_AGAINST", HF_VOTE_AGAINST},
     {"VOTE_DOWN", HF_VOTE_DOWN},
@@ -226,6 +227,8 @@ const Constant kConstants[] = {
     {"RECORD_SIZE", sizeof(Record)},
     {"LOCK_RENEW", kRenew},
     {"LOCK_VOTES", kVotes},
+    {"ADVISORY_SHARED", kShared},
+    {"ADVISORY_DEDICATED", kDedicated},
     {"RELEASE_PENDING", kReleasePending},
     {"RELEASE_LOST", kReleaseLost},
     {"RELEASE_GONE", kReleaseGone},
@@ -303,6 +306,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
     DefineLock(env, exports, environment);
     DefineOnce(env, exports, environment);
     DefineOps(env, exports, environment);
+    DefinePostgres(env, exports, environment);
     exports.Set("constants", Constants(env));
     exports.Set("codes", Codes(env));
     exports.Set("version", Napi::String::New(env, HF_VERSION));

@@ -164,6 +164,7 @@ void DefineClient(napi_env env, napi_value exports, Environment *environment);
 void DefineLock(napi_env env, napi_value exports, Environment *environment);
 void DefineOnce(napi_env env, napi_value exports, Environment *environment);
 void DefineOps(napi_env env, napi_value exports, Environment *environment);
+void DefinePostgres(napi_env env, napi_value exports, Environment *environment);
 
 } // namespace holdfast
 

@@ -42,6 +42,7 @@ enum Event : int32_t {
     kRenewed,
     kPassword,
     kNode,
+    kHolders,
 };
 
 // Flags of a record, beside those that an event defines for itself.
@@ -58,6 +59,9 @@ enum RecordFlag : int32_t {
 
 // Flags of acquire().
 enum LockFlag : uint32_t { kRenew = 1, kVotes = 2 };
+
+// Flags of acquireAdvisory().
+enum AdvisoryFlag : uint32_t { kShared = 1, kDedicated = 2 };
 
 // What release() says.
 enum ReleaseOutcome : uint32_t {
@@ -83,7 +87,7 @@ class Environment;
 
 // A C handle under a slot. `owner` in C callbacks points to one of these.
 struct Handle {
-    enum Type : uint8_t { kClient, kLock, kRun, kOp, kCall };
+    enum Type : uint8_t { kClient, kLock, kRun, kOp, kCall, kAdvisory };
 
     Handle(Environment *environment, uint32_t slot_number, Type handle_type)
         : env(environment), slot(slot_number), type(handle_type) {

@@ -663,6 +663,99 @@ hf_code hf_record_forget(hf_client *client, hf_slice key,
                          void (*cb)(void *data, bool existed, const hf_error *error), void *data,
                          hf_error *error);
 
+/* ---------------------------------------------------------------- PostgreSQL: advisory locks
+ *
+ * PostgreSQL's own locks on numbers (its manual, "Advisory Locks"), for clients of postgres: URLs.
+ * They exclude everyone who locks the same number in the same database, whatever program that is.
+ * They are no leases: they last for as long as the session with the server that has them, and the
+ * server lets go of them when it sees the session end. Here they count as held until 8 s after
+ * the sending of the last statement that the server has answered, which is sooner.
+ *
+ * All of a client's hang on one session, except those that are `dedicated`. So two callers of one
+ * client are told apart here: they wait in order, and only the first asks the server.
+ */
+
+/* A number, or a pair of them: two spaces that have nothing to do with each other. */
+typedef struct hf_pg_id {
+    bool pair;
+    int64_t number; /* not with `pair` */
+    int32_t first;  /* with `pair`, as all that follows */
+    int32_t second;
+} hf_pg_id;
+
+typedef struct hf_pg_lock hf_pg_lock;
+
+typedef struct hf_pg_lock_options {
+    hf_pg_id id;
+    bool shared;      /* others that are shared may have it too */
+    bool dedicated;   /* on a session of its own, where it waits in the server's queue: it need not
+                         ask again and again, and readers do not overtake it */
+    uint64_t wait_ms; /* 0: one attempt, none if others of this client wait or hold; HF_FOREVER */
+} hf_pg_lock_options;
+
+typedef struct hf_pg_lock_result {
+    const hf_error *error; /* NULL: the lock is held */
+    bool held_here;        /* on HF_ETIMEDOUT: the holder was a lock of this client */
+    uint64_t waited_ms;
+} hf_pg_lock_result;
+
+/*
+ * Asks for an advisory lock. `acquired` runs once: held, or with an error, of which HF_ETIMEDOUT
+ * (the wait ended while others held it), HF_EUNAVAIL and its like (there was no session to be had),
+ * HF_ENOTSUP (a pooler lends connections for each transaction: nothing can be kept there; not only
+ * for `dedicated`), HF_ECANCELED, HF_ECLOSED. `lost` (may be NULL) runs at most once, in the loop
+ * turn in which the session's end was seen, not after a release. Waiting keeps the loop alive;
+ * holding does not. Errors of the call itself, after which nothing runs: HF_ENOTSUP (the client is
+ * of another store, or this build has no PostgreSQL), HF_EOVERLOAD, HF_EINVAL, HF_ENOMEM,
+ * HF_ECLOSED. The handle is the caller's: hf_pg_lock_free.
+ */
+hf_code hf_pg_lock_acquire(hf_client *client, const hf_pg_lock_options *options,
+                           void (*acquired)(void *data, hf_pg_lock *lock,
+                                            const hf_pg_lock_result *result),
+                           void (*lost)(void *data, hf_pg_lock *lock, const hf_error *why),
+                           void *data, hf_pg_lock **out, hf_error *error);
+
+/* Gives up waiting: `acquired` will run with HF_ECANCELED. What the server grants all the same is
+ * unlocked at once; a dedicated one is cancelled there. Does nothing once the lock is held. */
+void hf_pg_lock_cancel(hf_pg_lock *lock);
+
+/* Exact at any instant, without a round trip, however long the loop has been stuck. Once false, it
+ * stays so. */
+bool hf_pg_lock_held(hf_pg_lock *lock);
+
+/* Ends the lock: hf_pg_lock_held is false at once, and `lost` will not run any more. HF_OK: `cb`
+ * (may be NULL) gets `was_held` true when it is unlocked; an error where that is not certain,
+ * since the session ended meanwhile; HF_ELOST where the server says that the session did not have
+ * the lock, which nobody but the server's operator can bring about. HF_ELOST of the call: there is
+ * nothing to release, it was lost, or released before, or never held; then `cb` does not run. */
+hf_code hf_pg_lock_release(hf_pg_lock *lock,
+                           void (*cb)(void *data, hf_pg_lock *lock, bool was_held,
+                                      const hf_error *error),
+                           void *data);
+
+/* Gives the handle back. Waiting ends (no callback will run); a lock still held is released. */
+void hf_pg_lock_free(hf_pg_lock *lock);
+
+/* One who holds an advisory lock of the client's database, or waits for it. */
+typedef struct hf_pg_holder {
+    hf_pg_id id;
+    bool shared;
+    bool granted;        /* else it waits */
+    bool here;           /* its session is one of this client's */
+    int32_t pid;         /* of the server's process for its session */
+    uint64_t query_ms;   /* since its session began its latest statement; HF_FOREVER: not told */
+    uint64_t waiting_ms; /* since it began to wait; HF_FOREVER: it does not, or that is not told */
+    char application[64];
+} hf_pg_holder;
+
+/* Lists them, by id, those who hold it first (valid during the callback). Also behind a pooler.
+ * Those who ask again and again, as locks do that are not dedicated, are not seen while they wait.
+ * Errors of the call, after which `cb` does not run: as hf_pg_lock_acquire. */
+hf_code hf_pg_holders(hf_client *client,
+                      void (*cb)(void *data, const hf_pg_holder *holders, size_t n,
+                                 const hf_error *error),
+                      void *data, hf_error *error);
+
 #ifdef __cplusplus
 }
 #endif

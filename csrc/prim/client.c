@@ -241,20 +241,25 @@ static hf_client *client_alloc(hf_engine *engine, const hf_store_vtable *vt, con
     return NULL;
 }
 
+void hf__client_env(hf_client *client, hf__store_env *env) {
+    *env = client->link.env;
+    env->loop = client->engine->loop;
+    env->mailbox = &client->engine->mailbox;
+    env->scope = &client->engine->scope;
+    env->warn = on_warning;
+    env->node = on_node;
+    env->warn_data = client;
+}
+
 hf_code hf__client_new(hf_engine *engine, const hf_store_vtable *vt, hf__url *url,
                        const hf_client_options *options, hf_client **out, hf_error *error) {
+    hf__store_env env;
     hf_client *client = client_alloc(engine, vt, url, options, error);
     if (client == NULL) {
         hf__url_free(url, &engine->allocator);
         return error->code;
     }
-    hf__store_env env = client->link.env;
-    env.loop = engine->loop;
-    env.mailbox = &engine->mailbox;
-    env.scope = &engine->scope;
-    env.warn = on_warning;
-    env.node = on_node;
-    env.warn_data = client;
+    hf__client_env(client, &env);
     client->store = hf__store_new(vt, &env, error);
     if (client->store == NULL) {
         release_parts(client);

@@ -49,6 +49,8 @@ struct hf_client {
     hf__timer sweep_timer;
     hf_op sweep_op;
 
+    struct hf__postgres *postgres; /* api/postgres.c's; NULL: nothing of it has been used */
+
     enum { HF__OPEN, HF__DRAINING, HF__FORCING, HF__UNLINKING, HF__CLOSING } phase;
     hf__timer close_timer;
     uint64_t close_until_ns;
@@ -65,6 +67,9 @@ typedef struct hf__waiter {
 /* Makes a client of `vt`; takes `url` over in any case. HF_EINVAL, HF_ENOMEM, HF_EIO. */
 hf_code hf__client_new(hf_engine *engine, const hf_store_vtable *vt, hf__url *url,
                        const hf_client_options *options, hf_client **out, hf_error *error);
+
+/* What the client's store on the engine's loop lives in: for what is built on the same server. */
+void hf__client_env(hf_client *client, hf__store_env *env);
 
 /* Whether new work is accepted: HF_OK, or HF_ECLOSED with `error` set. */
 hf_code hf__client_accepts(const hf_client *client, hf_error *error);

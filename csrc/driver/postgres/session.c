@@ -117,10 +117,23 @@ void hf__pg_session_fail(hf__pg_session *s, const hf_error *error) {
     end(s, error);
 }
 
+/* What the server says before it hangs up: that tells more than that it has. */
+static void note_fatal(hf__pg_session *s, const PGresult *result) {
+    const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+
+    if (severity == NULL || (strcmp(severity, "FATAL") != 0 && strcmp(severity, "PANIC") != 0))
+        return;
+    hf__pg_error(&s->why, result, s->server.name);
+    s->parted = true;
+}
+
 static void end_broken(hf__pg_session *s) {
     hf_error error;
 
-    hf__pg_error_connection(&error, s->conn, s->server.name);
+    if (s->parted)
+        error = s->why;
+    else
+        hf__pg_error_connection(&error, s->conn, s->server.name);
     error.flags |= HF_RETRYABLE;
     end(s, &error);
 }
@@ -237,6 +250,7 @@ static void on_error_result(hf__pg_session *s, hf__pg_call *call, PGresult *resu
         return;
     }
     hf__pg_error(&call->error, result, s->server.name);
+    note_fatal(s, result);
     call->result = result;
     /* What failed after it was prepared stays so; what failed before was not. */
     if (call->prepares != 0 && call->step < call->last_step) s->prepared &= ~call->prepares;
@@ -293,6 +307,7 @@ static void process(hf__pg_session *s) {
 static void read_all(hf__pg_session *s) {
     bool good = PQconsumeInput(s->conn) == 1;
 
+    s->peeked = false;
     process(s);
     if (!good && s->state != HF__PG_OVER) end_broken(s);
 }
@@ -472,9 +487,8 @@ static void step_connecting(hf__pg_session *s) {
     }
 }
 
-static void ignore_notice(void *data, const PGresult *result) {
-    (void)data;
-    (void)result;
+static void on_notice(void *data, const PGresult *result) {
+    note_fatal(data, result);
 }
 
 /* What the server's list of its clients calls it, where the user does not say. */
@@ -512,7 +526,7 @@ static void connect_to(hf__pg_session *s, const char *number) {
         end(s, &error);
         return;
     }
-    PQsetNoticeReceiver(s->conn, ignore_notice, NULL);
+    PQsetNoticeReceiver(s->conn, on_notice, s);
     if (PQstatus(s->conn) == CONNECTION_BAD) {
         hf__pg_error_connection(&error, s->conn, s->server.name);
         on_attempt_failed(s, &error);
@@ -729,7 +743,7 @@ static void check(hf__pg_session *s) {
         return;
     }
     /* After a long callback of the host answers may have come that nobody has read yet. */
-    if (is_overdue(s)) read_all(s);
+    if (s->peeked || is_overdue(s)) read_all(s);
     if (s->state == HF__PG_OVER) return;
     if (is_overdue(s))
         end_unreachable(s, "it has not answered in time");
@@ -744,6 +758,18 @@ static void on_tick(uv_timer_t *timer) {
     hf__scope_enter(scope);
     check(s);
     hf__scope_leave(scope);
+}
+
+void hf__pg_session_read(hf__pg_session *s) {
+    if (s->state == HF__PG_READY) read_all(s);
+}
+
+bool hf__pg_session_peek(hf__pg_session *s) {
+    if (s->state != HF__PG_READY || hf__list_empty(&s->sent)) return false;
+    /* The loop will not see again what is taken from the socket here. */
+    s->peeked = true;
+    uv_timer_start(&s->timer, on_tick, 0, TICK_MS);
+    return PQconsumeInput(s->conn) == 1 && !PQisBusy(s->conn);
 }
 
 /* The first turn: no event comes from within hf__pg_session_new. */

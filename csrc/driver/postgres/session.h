@@ -113,7 +113,9 @@ struct hf__pg_session {
     uint32_t n_peers;
     uint32_t peer;
     bool is_known;  /* where the name leads was known */
-    hf_error why;   /* the last attempt failed */
+    bool peeked;    /* what has come was taken from the socket, and is still to be told */
+    bool parted;    /* the server has said why it ends the connection */
+    hf_error why;   /* the last attempt failed, or that */
     uint32_t ticks; /* since it began: a loop that is stuck does not count */
     uint32_t handles;
     uint64_t prepared; /* statements, by bit */
@@ -133,5 +135,10 @@ void hf__pg_session_send(hf__pg_session *session, hf__pg_call *call);
 void hf__pg_session_close(hf__pg_session *session);
 /* As if the connection had broken, with this error. */
 void hf__pg_session_fail(hf__pg_session *session, const hf_error *error);
+/* Reads at once what has come, for who has been away for long: events may run within. */
+void hf__pg_session_read(hf__pg_session *session);
+/* Whether the server has answered something of the call that was sent first of those under way. No
+ * event runs within; they do in the next turn. */
+bool hf__pg_session_peek(hf__pg_session *session);
 
 #endif

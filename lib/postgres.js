@@ -1,0 +1,215 @@
+'use strict';
+
+// What only PostgreSQL gives: `require('holdfast/postgres')`.
+
+const { inspect } = require('node:util');
+
+const binding = require('./binding');
+const { advisoryId, readId } = require('./advisory-id');
+const { AdvisoryLock, acquireAdvisory, advisoryPlan, endAdvisory } = require('./advisory-lock');
+const { LockLostError, LockTimeoutError } = require('./errors');
+const { Holdfast, clientOf, optionsAndFunction } = require('./holdfast');
+const { wrongType } = require('./validate');
+
+const SCHEME = /^postgres(ql)?:/i;
+
+function holderInfo([id, shared, granted, here, pid, queryAge, waiting, applicationName]) {
+  const known = (time) => (time === Infinity ? null : time);
+  return {
+    id: typeof id === 'bigint' ? id : Object.freeze(id),
+    mode: shared ? 'shared' : 'exclusive',
+    granted,
+    here,
+    pid,
+    applicationName,
+    queryAge: known(queryAge),
+    waiting: known(waiting),
+  };
+}
+
+// One for each client, however often it is asked for.
+const known = new WeakMap();
+
+/** What PostgreSQL gives beside the store: made by `postgres()`. */
+class Postgres {
+  #holdfast;
+  #client;
+  #isOwn;
+
+  /** Not for users: see postgres(). */
+  constructor(holdfast, client, isOwn) {
+    this.#holdfast = holdfast;
+    this.#client = client;
+    this.#isOwn = isOwn;
+  }
+
+  /** The Holdfast that it is a part of, also where `postgres()` has opened it. */
+  get holdfast() {
+    return this.#holdfast;
+  }
+
+  /**
+   * Waits until one of PostgreSQL's advisory locks is held. It excludes everyone who locks the same
+   * id in the same database, also from SQL; callers of one process, too. It lasts until
+   * `release()`, or until its session with the server ends.
+   *
+   * @param {number | bigint | string | readonly [number, number]} id a safe integer or a bigint of
+   *   64 bits: PostgreSQL's `pg_advisory_lock(bigint)`; two ints of 32 bits:
+   *   `pg_advisory_lock(int, int)`, which is another space; a string stands for the bigint
+   *   `advisoryId(id)`
+   * @param {object} [options]
+   * @param {boolean} [options.shared=false] others that are shared may have it too
+   * @param {number | string} [options.wait='10s'] from the call; 0 is one attempt, Infinity until
+   *   `signal` aborts
+   * @param {AbortSignal} [options.signal] ends the wait; the promise rejects with its reason
+   * @param {boolean} [options.dedicated=false] on a connection of its own, where it waits in
+   *   PostgreSQL's queue; else all share one, and who waits for another process asks again every
+   *   5 to 50 ms
+   * @returns {Promise<AdvisoryLock>}
+   * @throws {LockTimeoutError} if others held it all the time
+   * @throws {UnavailableError} if there was no connection to be had
+   * @throws {HoldfastError} HF_ENOTSUP behind a pooler that lends connections for each transaction;
+   *   HF_ECLOSED after `close()`; what else the server reports
+   */
+  async advisoryLock(id, options) {
+    return acquireAdvisory(this.#client, readId(id), advisoryPlan(options, false));
+  }
+
+  /**
+   * One attempt, which never overtakes those of this process that wait.
+   *
+   * @param {number | bigint | string | readonly [number, number]} id as for advisoryLock()
+   * @param {object} [options] as for advisoryLock(), without `wait`
+   * @returns {Promise<AdvisoryLock | null>} null if others hold it, or wait for it here
+   * @throws {HoldfastError} what the server reports
+   */
+  async tryAdvisoryLock(id, options) {
+    const whole = readId(id);
+    try {
+      return await acquireAdvisory(this.#client, whole, advisoryPlan(options, true));
+    } catch (error) {
+      if (error instanceof LockTimeoutError) return null;
+      throw error;
+    }
+  }
+
+  /**
+   * Runs `fn` while the lock is held, and releases it. An error of `fn` always wins. A release that
+   * fails does not mask the result: see the event 'error' of Holdfast.
+   *
+   * @template T
+   * @param {number | bigint | string | readonly [number, number]} id as for advisoryLock()
+   * @param {object | ((lock: AdvisoryLock) => T | Promise<T>)} options as for advisoryLock(); may
+   *   be left out
+   * @param {(lock: AdvisoryLock) => T | Promise<T>} [fn]
+   * @returns {Promise<T>} what `fn` returned
+   * @throws {LockLostError} if it was lost while `fn` ran; `result` is what it returned
+   * @throws {LockTimeoutError} as advisoryLock() does, and its other errors
+   */
+  async withAdvisoryLock(id, options, fn) {
+    const [given, run] = optionsAndFunction('withAdvisoryLock', options, fn);
+    const lock = await acquireAdvisory(this.#client, readId(id), advisoryPlan(given, false));
+    let result;
+    try {
+      result = await run(lock);
+    } catch (error) {
+      await endAdvisory(lock);
+      throw error;
+    }
+    const loss = await endAdvisory(lock);
+    if (loss === null) return result;
+    throw new LockLostError(loss.message, { key: loss.key, result, cause: loss.cause });
+  }
+
+  /**
+   * Lists who holds advisory locks of the database and who waits for them, of all its clients, by
+   * id, the holders of each first. Who asks again and again, as locks do that are not `dedicated`,
+   * is not to be seen while waiting.
+   *
+   * @returns {Promise<{ id: bigint | readonly [number, number], mode: 'exclusive' | 'shared',
+   *   granted: boolean, here: boolean, pid: number, applicationName: string,
+   *   queryAge: number | null, waiting: number | null }[]>} `here`: on a connection of this
+   *   Holdfast's; `pid`: of the server's process; `queryAge`: milliseconds since that began its
+   *   latest statement, null if the user may not know; `waiting`: since it began to wait, null if
+   *   it does not or the server is older than 14
+   * @throws {HoldfastError} what the server reports
+   */
+  async advisoryLocks() {
+    return this.#client.call(
+      (client, slot) => binding.advisoryHolders(client, slot),
+      ({ extra }) => extra.map(holderInfo),
+    );
+  }
+
+  /**
+   * Closes what `postgres()` has opened: as `close()` of Holdfast.
+   *
+   * @param {object} [options]
+   * @param {number | string} [options.timeout='5s'] how long holders may take; 0, or Infinity
+   * @returns {Promise<void>} when everything has ended
+   * @throws {TypeError} if it was made of a Holdfast: that is to be closed
+   */
+  async close(options) {
+    if (!this.#isOwn) {
+      throw new TypeError('it is closed with the Holdfast that it was made of: close that one');
+    }
+    await this.#holdfast.close(options);
+  }
+
+  /** What `console.log` shows: not the URL, which may hold a password. */
+  [inspect.custom](depth, options) {
+    if (depth < 0) return '[Postgres]';
+    return `Postgres ${inspect({ closed: this.#client.closed }, options)}`;
+  }
+
+  /** Closes it, for `await using`. One that was made of a Holdfast goes on until that is closed. */
+  async [Symbol.asyncDispose]() {
+    if (this.#isOwn) await this.close();
+  }
+}
+
+function ofHoldfast(holdfast) {
+  const client = clientOf(holdfast);
+  if (client === null) {
+    throw new TypeError(
+      'hf must not be a namespace, which has no part in ids: pass the Holdfast it came from');
+  }
+  if (client.store !== 'postgres') {
+    throw new TypeError(`hf must be a Holdfast on a postgres: URL; its store is ${client.store}`);
+  }
+  if (!known.has(client)) known.set(client, new Postgres(holdfast, client, false));
+  return known.get(client);
+}
+
+/**
+ * What only PostgreSQL gives, on a Holdfast that is there, or on one that this opens.
+ *
+ * @param {Holdfast | string} hf a Holdfast on a postgres: URL, or such a URL
+ * @param {object} [options] with a URL: as for `open()`
+ * @returns {Postgres} of one Holdfast always the same
+ * @throws {TypeError} if it is something else, or on another store
+ * @throws {RangeError} if the URL is of another store, or not understood
+ */
+function postgres(hf, options) {
+  if (hf instanceof Holdfast) {
+    if (options !== undefined) {
+      throw new TypeError('options go with a URL: a Holdfast has its own');
+    }
+    return ofHoldfast(hf);
+  }
+  if (typeof hf !== 'string') throw wrongType('hf', 'a Holdfast or a URL', hf);
+  if (!SCHEME.test(hf)) {
+    throw new RangeError('url must be one of PostgreSQL, such as \'postgres://host/database\'');
+  }
+  const holdfast = new Holdfast(hf, options);
+  const client = clientOf(holdfast);
+  const made = new Postgres(holdfast, client, true);
+  known.set(client, made);
+  return made;
+}
+
+// Named one by one, so that `import { postgres }` finds them as well.
+exports.postgres = postgres;
+exports.Postgres = Postgres;
+exports.AdvisoryLock = AdvisoryLock;
+exports.advisoryId = advisoryId;
