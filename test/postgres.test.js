@@ -188,6 +188,34 @@ describe('a PostgreSQL', () => {
       assert.ok((await hf.lock('key')).fence > fence);
     });
 
+    it('once, where many statements find that it is gone', async () => {
+      const schema = 'removed_for_many';
+      const hf = await openStore(server.url({ schema }));
+      for (let round = 0; round < 20; round++) {
+        await hf.kv.put('key', 1);
+        await server.query(`DROP SCHEMA ${schema} CASCADE`);
+        // What is asked in one turn is many statements where kinds take turns.
+        const asked = Array.from({ length: 5 }, (_, i) => [
+          hf.kv.get('key'), hf.tryLock(`lock-${round}-${i}`), hf.sweep(), hf.record('run'),
+        ]).flat();
+        const answers = await Promise.all(asked);
+        assert.equal(answers.filter((each) => each === null).length, 10);
+      }
+    });
+
+    it('but not where it cannot be what it must [slow]', async () => {
+      const schema = 'without_functions';
+      const hf = await openStore(server.url({ schema }));
+      await hf.kv.put('key', 1);
+      const { rows } = await server.query(
+        `SELECT oid::regprocedure AS f FROM pg_proc WHERE pronamespace = '${schema}'::regnamespace
+         AND proname IN ('entries')`);
+      await server.query(`ALTER FUNCTION ${rows[0].f} RENAME TO others`);
+      await assert.rejects(hf.kv.get('key'), { message: /entries/ });
+      await server.query(`ALTER FUNCTION ${rows[0].f.replace('entries', 'others')} RENAME TO entries`);
+      assert.equal((await hf.kv.get('key')).value, 1);
+    });
+
     it('which the printed SQL does not change', async () => {
       const hf = await openStore(server.url({ schema: 'printed' }));
       await hf.kv.put('key', 1);

@@ -246,13 +246,15 @@ static void on_done(hf__pg_call *call, const PGresult *result, const hf_error *e
     hf__postgres_instance *s = batch->store;
     hf__op_list ops = batch->ops;
     size_t n = batch->n_ops;
+    bool missing = error != NULL && hf__pg_error_is_missing(error);
 
+    /* Others that were sent with it fail likewise, when it is looked for already. */
+    if (missing && s->state == HF__POSTGRES_THERE) s->state = HF__POSTGRES_UNKNOWN;
     /* Somebody has removed the schema, or restored another: it is made anew, once. */
-    if (error != NULL && hf__pg_error_is_missing(error) && !batch->again) {
+    s->again = missing && !batch->again;
+    if (s->again) {
         hf__op_append(&ops, &s->queue);
         s->queue = ops;
-        s->again = true;
-        s->state = HF__POSTGRES_UNKNOWN;
         give_back(batch);
         hf__postgres_wake(s);
         return;
@@ -401,7 +403,6 @@ static void pump(hf__postgres_instance *s) {
         hf__error_set(&error, HF_ENOMEM, HF_RETRYABLE, NULL);
         hf__postgres_fail_queue(s, &error);
     }
-    s->again = false;
 }
 
 static void on_idle(uv_idle_t *idle) {

@@ -193,6 +193,7 @@ void hf__pg_send(hf__pg *pg, hf__pg_call *call) {
     pg_link *l = &pg->statements;
 
     assert(!pg->closing);
+    assert(call->node.next == NULL || hf__list_empty(&call->node)); /* it is not under way */
     open_handles(pg);
     hf__list_init(&call->node);
     if (is_ready(l)) {
