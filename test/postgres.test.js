@@ -207,12 +207,13 @@ describe('a PostgreSQL', () => {
       const schema = 'without_functions';
       const hf = await openStore(server.url({ schema }));
       await hf.kv.put('key', 1);
-      const { rows } = await server.query(
-        `SELECT oid::regprocedure AS f FROM pg_proc WHERE pronamespace = '${schema}'::regnamespace
-         AND proname IN ('entries')`);
-      await server.query(`ALTER FUNCTION ${rows[0].f} RENAME TO others`);
+      const rename = (from, to) => server.query(
+        `DO $$ BEGIN EXECUTE (SELECT format('ALTER FUNCTION %s RENAME TO ${to}', oid::regprocedure)
+         FROM pg_proc WHERE pronamespace = '${schema}'::regnamespace AND proname = '${from}');
+         END $$`);
+      await rename('entries', 'others');
       await assert.rejects(hf.kv.get('key'), { message: /entries/ });
-      await server.query(`ALTER FUNCTION ${rows[0].f.replace('entries', 'others')} RENAME TO entries`);
+      await rename('others', 'entries');
       assert.equal((await hf.kv.get('key')).value, 1);
     });
 
