@@ -11,10 +11,11 @@ const { chart } = require('./chart');
 const { aimsText, scenarioText } = require('./report');
 
 const OUT = path.join(__dirname, 'out');
-const SUITES = ['sqlite', 'express', 'once', 'kv', 'handover', 'redis', 'quorum', 'wake', 'scale'];
+const SUITES = ['sqlite', 'express', 'once', 'kv', 'handover', 'redis', 'postgres', 'quorum',
+  'wake', 'scale'];
 // `scale` has no peer to compare with, and takes more than a minute whatever --seconds says; `wake`
-// is what a decision rests on, and measures nothing of Holdfast; `quorum` takes some minutes.
-const ONLY_ASKED = ['quorum', 'wake', 'scale'];
+// is what a decision rests on, and measures nothing of Holdfast; the others take some minutes.
+const ONLY_ASKED = ['postgres', 'quorum', 'wake', 'scale'];
 const UNASKED = SUITES.filter((name) => !ONLY_ASKED.includes(name));
 const SECONDS = 1.5;
 const HELP = `usage: node bench/index.js [suite...] [--seconds N] [--json FILE]

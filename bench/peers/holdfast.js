@@ -4,6 +4,7 @@ const path = require('node:path');
 const { setTimeout: sleep } = require('node:timers/promises');
 
 const { open } = require('holdfast');
+const { postgres } = require('holdfast/postgres');
 
 const RENEWED = { wait: Infinity };
 const NOT_RENEWED = { wait: Infinity, renew: false };
@@ -40,6 +41,30 @@ function openHoldfastRedis(port) {
   return openLocker(`redis://127.0.0.1:${port}`);
 }
 
+/** Holdfast on a PostgreSQL: its store's leases and entries. */
+function openHoldfastPostgres(url) {
+  return openLocker(url);
+}
+
+/**
+ * Its advisory locks, statements and transactions.
+ *
+ * @param {string} url
+ * @param {{ dedicated?: boolean, max?: number }} [options] of each lock, and of the pool
+ */
+async function openHoldfastAdvisory(url, { dedicated = false, max } = {}) {
+  const pg = postgres(url, max === undefined ? {} : { max });
+  await pg.holdfast.ping();
+  const options = { wait: Infinity, dedicated };
+  return {
+    pg,
+    acquire: (key) => pg.advisoryLock(key, options),
+    release: (lock) => lock.release(),
+    ping: () => pg.holdfast.ping(),
+    close: () => pg.close(),
+  };
+}
+
 /**
  * Holdfast on a quorum of Redis servers of this machine, as it comes.
  *
@@ -57,4 +82,11 @@ async function openHoldfastQuorum(ports, options) {
   };
 }
 
-module.exports = { openHoldfast, openHoldfastMemory, openHoldfastRedis, openHoldfastQuorum };
+module.exports = {
+  openHoldfast,
+  openHoldfastAdvisory,
+  openHoldfastMemory,
+  openHoldfastPostgres,
+  openHoldfastQuorum,
+  openHoldfastRedis,
+};
