@@ -6,7 +6,7 @@
 const { createRequire } = require('node:module');
 const path = require('node:path');
 
-const requirePeer = createRequire(path.join(__dirname, '..', 'out', 'peers', 'index.js'));
+const requirePeer = createRequire(path.join(__dirname, '..', '..', 'build-peers', 'index.js'));
 
 /** A module of one of them; null where it is not installed. */
 function optional(name) {

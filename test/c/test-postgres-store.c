@@ -1,4 +1,4 @@
-/* What is the PostgreSQL store's own: what it does where its schema is gone, and where memory is. */
+/* What is the PostgreSQL store's own: what it does where its schema is gone, or memory is. */
 #include "harness.h"
 #include "store/stores.h"
 #include "support-postgres.h"
@@ -25,7 +25,8 @@ static void drop_schema(void) {
     const char *name = strstr(schema.url, "schema=") + strlen("schema=");
     char sql[128];
 
-    snprintf(sql, sizeof sql, "SET client_min_messages = warning; DROP SCHEMA %.*s CASCADE", (int)strcspn(name, "&"), name);
+    snprintf(sql, sizeof sql, "SET client_min_messages = warning; DROP SCHEMA %.*s CASCADE",
+             (int)strcspn(name, "&"), name);
     (void)postgres_do(sql);
 }
 
