@@ -56,8 +56,10 @@ function compile(file, ...options) {
 const consumer = `
 import { open, Holdfast, type Lock, HoldfastError } from 'holdfast';
 import { idempotency } from 'holdfast/express';
+import { postgres, type AdvisoryLock } from 'holdfast/postgres';
 import Redlock, { type ExecutionResult } from 'holdfast/redlock';
 
+export const advisory = (): Promise<AdvisoryLock> => postgres('postgres://host/db').advisoryLock(1);
 export const redlock: Redlock = new Redlock(['redis://127.0.0.1']);
 export const released = async (): Promise<ExecutionResult> =>
   (await redlock.acquire(['key'], 1000)).release();
@@ -136,7 +138,9 @@ function useFromJavaScript() {
   check('require loads it', () => {
     const code = `const { open } = require('holdfast');
       const { idempotency } = require('holdfast/express');
+      const { postgres, advisoryId } = require('holdfast/postgres');
       const Redlock = require('holdfast/redlock');
+      if (typeof postgres !== 'function' || typeof advisoryId('a') !== 'bigint') throw new Error();
       if (Redlock.default !== Redlock) throw new Error('not one class');
       (async () => {${program}})();`;
     assert.strictEqual(run(app, process.execPath, '-e', code), 'done\n');
@@ -145,7 +149,9 @@ function useFromJavaScript() {
   check('import { open } loads it', () => {
     const code = `import { open } from 'holdfast';
       import { idempotency } from 'holdfast/express';
+      import { postgres } from 'holdfast/postgres';
       import Redlock, { ExecutionError } from 'holdfast/redlock';
+      if (typeof postgres !== 'function') throw new Error('no postgres');
       if (new ExecutionError('', []) === new Redlock(['memory:'])) throw new Error('the same');
       ${program}`;
     const output = run(app, process.execPath, '--input-type=module', '-e', code);
@@ -190,6 +196,41 @@ function useFromTypeScript() {
   });
 }
 
+/** As on a machine that has no libpq: the tools that would find it do not. */
+function useWithoutLibpq() {
+  const shims = path.join(folder, 'shims');
+  fs.mkdirSync(shims);
+  const shim = (name, text) =>
+    fs.writeFileSync(path.join(shims, name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+  shim('pg_config', 'exit 1');
+  shim('pkg-config', `case "$*" in *libpq*) exit 1 ;; esac
+PATH=\${PATH#*:} exec pkg-config "$@"`);
+  env.PATH = `${shims}:${env.PATH}`;
+
+  check('without libpq it builds, and a postgres: URL says what to install', () => {
+    run(app, 'npm', 'rebuild', '--ignore-scripts=false', '--build-from-source', 'holdfast');
+    const libraries = run(app, 'ldd', path.join(installed, 'build/Release/holdfast.node'));
+    assert.doesNotMatch(libraries, /libpq/);
+    const code = `const { open } = require('holdfast');
+      const { postgres } = require('holdfast/postgres');
+      (async () => {
+        for (const use of [open, postgres]) {
+          let said;
+          try {
+            await use('postgres://host/db');
+          } catch (error) {
+            said = error;
+          }
+          if (said?.code !== 'HF_ENOTSUP' || !/libpq-dev/.test(said.message)) throw said ?? use;
+        }
+        const hf = await open('memory:');
+        await hf.close();
+        console.log('done');
+      })();`;
+    assert.strictEqual(run(app, process.execPath, '-e', code), 'done\n');
+  });
+}
+
 try {
   check('the lock file names no registry', () => {
     const lock = fs.readFileSync(path.join(root, 'package-lock.json'), 'utf8');
@@ -198,6 +239,7 @@ try {
   packAndInstall();
   useFromJavaScript();
   useFromTypeScript();
+  useWithoutLibpq();
 } finally {
   fs.rmSync(folder, { recursive: true, force: true });
   console.log(`${results.passed} passed, ${results.failed} failed`);

@@ -11,7 +11,7 @@ static hf_code init(hf_store *store, hf_error *error) {
         error, HF_ENOTSUP, 0,
         "this build of Holdfast has no PostgreSQL, for libpq was not there: install "
         "it with its headers (Debian, Ubuntu: libpq-dev), then run `npm rebuild "
-        "holdfast`");
+        "--build-from-source holdfast`");
 }
 
 const hf_store_vtable hf__postgres_absent_store = {
