@@ -40,6 +40,7 @@ function serve(commands) {
 
 const roles = {
   ...require('./fault-roles'),
+  ...require('./fault-roles-advisory'),
   ...require('./fault-roles-leader'),
   ...require('./fault-roles-modes'),
   ...require('./fault-roles-once'),

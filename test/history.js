@@ -287,6 +287,17 @@ function checkLocks(events) {
 }
 
 /**
+ * Finds what must never be in a history of locks that have no fences.
+ *
+ * @param {object[]} events in any order
+ * @returns {string[]} the violations, as sentences; none is good
+ */
+function checkLimitsOf(events) {
+  const { holds, problems } = readHolds(events);
+  return [...problems, ...[...byKey(holds)].flatMap(([key, ofKey]) => checkLimits(key, ofKey))];
+}
+
+/**
  * Finds what must not be in a history even where the store forgot leases, so that holders overlap:
  * fences grow all the same.
  *
@@ -360,6 +371,7 @@ function checkOnce(events, policyOf) {
 }
 
 module.exports = {
+  checkLimitsOf,
   checkGrowth, checkLocks, checkOnce, checkOvertaking, countBarred, countOvertaking, mostHolders,
   readHolds,
 };

@@ -370,6 +370,23 @@ describe('advisory locks', () => {
       await proxy.stop();
     });
 
+    it('and nothing hangs where a request to cancel is swallowed', async () => {
+      const proxy = await Proxy.start({ port: server.port }, { opaque: true });
+      const far = connect(`postgres://postgres@${proxy.address}/postgres`);
+      await pg.advisoryLock(1);
+      const given = new AbortController();
+      const waiting = far.advisoryLock(1, {
+        dedicated: true, wait: Infinity, signal: given.signal,
+      });
+      await untilLocks(1, false);
+      proxy.blackhole();
+      given.abort();
+      await assert.rejects(waiting, { name: 'AbortError' });
+      await until(() => proxy.links.size > 1, 'the request is on its way');
+      await far.close({ timeout: 0 });
+      await proxy.stop();
+    });
+
     it('when JavaScript was busy for so long that the server might have [slow]', async function () {
       this.timeout(30000);
       const lock = await pg.advisoryLock(1);

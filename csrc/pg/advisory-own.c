@@ -431,7 +431,7 @@ static void on_canceller_idle(hf__canceller *canceller) {
 void hf__own_init(hf__advisory *a) {
     hf__list_init(&a->owns);
     hf__list_init(&a->line);
-    hf__canceller_init(&a->canceller, a->env.loop, a->env.scope);
+    hf__canceller_init(&a->canceller, a->engine);
     a->canceller.idle = on_canceller_idle;
     a->own_env =
         (hf__pg_session_env){.store = &a->env,
