@@ -544,7 +544,8 @@ export type HoldfastErrorCode =
   | 'HF_ENOTADB'
   | 'HF_ESCHEMA'
   | 'HF_EMOVED'
-  | 'HF_ENETFS';
+  | 'HF_ENETFS'
+  | 'HF_ESQL';
 
 export interface HoldfastErrorDetails {
   cause?: unknown;

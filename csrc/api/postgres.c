@@ -3,80 +3,39 @@
  * for, and ends with the client: before the store does, for it stands on the client's settings.
  */
 #include "pg/advisory.h"
+#include "pg/sql.h"
 #include "prim/client.h"
 #include "util/alloc.h"
 
 #include <string.h>
 
-#ifdef HF_WITHOUT_LIBPQ
+#ifndef HF_WITHOUT_LIBPQ
 
-/* There is no client of a postgres: URL, so no handle either. */
-void hf_pg_lock_cancel(hf_pg_lock *lock) {
-    (void)lock;
-}
-
-bool hf_pg_lock_held(hf_pg_lock *lock) {
-    (void)lock;
-    return false;
-}
-
-hf_code hf_pg_lock_release(hf_pg_lock *lock,
-                           void (*cb)(void *data, hf_pg_lock *lock, bool was_held,
-                                      const hf_error *error),
-                           void *data) {
-    (void)lock;
-    (void)cb;
-    (void)data;
-    return HF_ELOST;
-}
-
-void hf_pg_lock_free(hf_pg_lock *lock) {
-    (void)lock;
-}
-
-hf_code hf_pg_lock_acquire(hf_client *client, const hf_pg_lock_options *options,
-                           void (*acquired)(void *data, hf_pg_lock *lock,
-                                            const hf_pg_lock_result *result),
-                           void (*lost)(void *data, hf_pg_lock *lock, const hf_error *why),
-                           void *data, hf_pg_lock **out, hf_error *error) {
-    (void)client;
-    (void)options;
-    (void)acquired;
-    (void)lost;
-    (void)data;
-    (void)out;
-    return hf__error_set(error, HF_ENOTSUP, 0, "this build of Holdfast has no PostgreSQL");
-}
-
-hf_code hf_pg_holders(hf_client *client,
-                      void (*cb)(void *data, const hf_pg_holder *holders, size_t n,
-                                 const hf_error *error),
-                      void *data, hf_error *error) {
-    (void)client;
-    (void)cb;
-    (void)data;
-    return hf__error_set(error, HF_ENOTSUP, 0, "this build of Holdfast has no PostgreSQL");
-}
-
-#else
-
+/* Each part is there when it has been used. */
 typedef struct hf__postgres {
     hf_client *client;
     hf__advisory *advisory;
+    hf__sql *sql;
+    uint32_t n_parts;
     hf__waiter draining; /* in client->waiting: it is to end */
     hf__waiter forcing;  /* in client->running: and at once */
 } hf__postgres;
 
 static void on_drain(hf__waiter *waiter) {
-    hf__advisory_drain(hf__of(waiter, hf__postgres, draining)->advisory);
+    hf__postgres *p = hf__of(waiter, hf__postgres, draining);
+
+    if (p->advisory != NULL) hf__advisory_drain(p->advisory);
+    if (p->sql != NULL) hf__sql_drain(p->sql);
 }
 
 static void on_force(hf__waiter *waiter) {
-    hf__advisory_force(hf__of(waiter, hf__postgres, forcing)->advisory);
+    hf__postgres *p = hf__of(waiter, hf__postgres, forcing);
+
+    if (p->advisory != NULL) hf__advisory_force(p->advisory);
+    if (p->sql != NULL) hf__sql_force(p->sql);
 }
 
-static void on_closed(void *data) {
-    hf__postgres *p = data;
+static void drop(hf__postgres *p) {
     hf_client *client = p->client;
 
     hf__list_remove(&p->draining.node);
@@ -86,16 +45,24 @@ static void on_closed(void *data) {
     hf__client_unhold(client);
 }
 
+static void on_advisory_closed(void *data) {
+    hf__postgres *p = data;
+
+    p->advisory = NULL;
+    if (--p->n_parts == 0) drop(p);
+}
+
+static void on_sql_closed(void *data) {
+    hf__postgres *p = data;
+
+    p->sql = NULL;
+    if (--p->n_parts == 0) drop(p);
+}
+
 static hf_code make(hf_client *client, hf_error *error) {
     hf__postgres *p = hf__zalloc(&client->engine->allocator, sizeof *p);
-    hf__store_env env;
 
     if (p == NULL) return hf__error_set(error, HF_ENOMEM, HF_RETRYABLE, NULL);
-    hf__client_env(client, &env);
-    if (hf__advisory_new(client->engine, &env, on_closed, p, &p->advisory, error) != HF_OK) {
-        hf__free(&client->engine->allocator, p);
-        return error->code;
-    }
     p->client = client;
     p->draining.stop = on_drain;
     p->forcing.stop = on_force;
@@ -115,12 +82,44 @@ static hf_code need(hf_client *client, hf_error *error) {
     return client->postgres != NULL ? HF_OK : make(client, error);
 }
 
+static hf_code need_advisory(hf_client *client, hf_error *error) {
+    hf__postgres *p;
+    hf__store_env env;
+
+    if (need(client, error) != HF_OK) return error->code;
+    p = client->postgres;
+    if (p->advisory != NULL) return HF_OK;
+    hf__client_env(client, &env);
+    if (hf__advisory_new(client->engine, &env, on_advisory_closed, p, &p->advisory, error) == HF_OK) {
+        p->n_parts++;
+        return HF_OK;
+    }
+    if (p->n_parts == 0) drop(p);
+    return error->code;
+}
+
+static hf_code need_sql(hf_client *client, hf_error *error) {
+    hf__postgres *p;
+    hf__store_env env;
+
+    if (need(client, error) != HF_OK) return error->code;
+    p = client->postgres;
+    if (p->sql != NULL) return HF_OK;
+    hf__client_env(client, &env);
+    if (hf__sql_new(client->engine, &env, on_sql_closed, p, &p->sql, error) == HF_OK) {
+        p->n_parts++;
+        return HF_OK;
+    }
+    if (p->n_parts == 0) drop(p);
+    return error->code;
+}
+
 hf_code hf_pg_lock_acquire(hf_client *client, const hf_pg_lock_options *options,
                            void (*acquired)(void *data, hf_pg_lock *lock,
                                             const hf_pg_lock_result *result),
                            void (*lost)(void *data, hf_pg_lock *lock, const hf_error *why),
                            void *data, hf_pg_lock **out, hf_error *error) {
-    if (need(client, error) != HF_OK) return error->code;
+    if (need_advisory(client, error) != HF_OK) return error->code;
     return hf__advisory_acquire(client->postgres->advisory, options, acquired, lost, data, out,
                                 error);
 }
@@ -129,8 +128,21 @@ hf_code hf_pg_holders(hf_client *client,
                       void (*cb)(void *data, const hf_pg_holder *holders, size_t n,
                                  const hf_error *error),
                       void *data, hf_error *error) {
-    if (need(client, error) != HF_OK) return error->code;
+    if (need_advisory(client, error) != HF_OK) return error->code;
     return hf__advisory_list(client->postgres->advisory, cb, data, error);
+}
+
+hf_code hf_pg_query_run(hf_client *client, const hf_pg_statement *statement, hf_pg_query_cb cb,
+                        void *data, hf_pg_query **out, hf_error *error) {
+    if (need_sql(client, error) != HF_OK) return error->code;
+    return hf__sql_query(client->postgres->sql, statement, cb, data, out, error);
+}
+
+hf_code hf_pg_tx_begin(hf_client *client, const hf_pg_tx_options *options,
+                       void (*begun)(void *data, hf_pg_tx *tx, const hf_error *error), void *data,
+                       hf_pg_tx **out, hf_error *error) {
+    if (need_sql(client, error) != HF_OK) return error->code;
+    return hf__sql_begin(client->postgres->sql, options, begun, data, out, error);
 }
 
 #endif

@@ -205,6 +205,9 @@ const Constant kConstants[] = {
     {"EVENT_PASSWORD", kPassword},
     {"EVENT_NODE", kNode},
     {"EVENT_HOLDERS", kHolders},
+    {"EVENT_PG_ROWS", kPgRows},
+    {"EVENT_PG_BEGUN", kPgBegun},
+    {"EVENT_PG_ENDED", kPgEnded},
     {"VOTE_FOR", HF_VOTE_FOR},
     {"VOTE_AGAINST", HF_VOTE_AGAINST},
     {"VOTE_DOWN", HF_VOTE_DOWN},
@@ -229,6 +232,11 @@ const Constant kConstants[] = {
     {"LOCK_VOTES", kVotes},
     {"ADVISORY_SHARED", kShared},
     {"ADVISORY_DEDICATED", kDedicated},
+    {"PG_PARAMS_MAX", HF_PG_PARAMS_MAX},
+    {"PG_DEFAULT", HF_PG_DEFAULT},
+    {"PG_READ_COMMITTED", HF_PG_READ_COMMITTED},
+    {"PG_REPEATABLE_READ", HF_PG_REPEATABLE_READ},
+    {"PG_SERIALIZABLE", HF_PG_SERIALIZABLE},
     {"RELEASE_PENDING", kReleasePending},
     {"RELEASE_LOST", kReleaseLost},
     {"RELEASE_GONE", kReleaseGone},
@@ -307,6 +315,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
     DefineOnce(env, exports, environment);
     DefineOps(env, exports, environment);
     DefinePostgres(env, exports, environment);
+    DefineSql(env, exports, environment);
     exports.Set("constants", Constants(env));
     exports.Set("codes", Codes(env));
     exports.Set("version", Napi::String::New(env, HF_VERSION));

@@ -165,6 +165,7 @@ void DefineLock(napi_env env, napi_value exports, Environment *environment);
 void DefineOnce(napi_env env, napi_value exports, Environment *environment);
 void DefineOps(napi_env env, napi_value exports, Environment *environment);
 void DefinePostgres(napi_env env, napi_value exports, Environment *environment);
+void DefineSql(napi_env env, napi_value exports, Environment *environment);
 
 } // namespace holdfast
 

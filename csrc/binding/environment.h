@@ -43,6 +43,9 @@ enum Event : int32_t {
     kPassword,
     kNode,
     kHolders,
+    kPgRows,
+    kPgBegun,
+    kPgEnded,
 };
 
 // Flags of a record, beside those that an event defines for itself.
@@ -87,7 +90,7 @@ class Environment;
 
 // A C handle under a slot. `owner` in C callbacks points to one of these.
 struct Handle {
-    enum Type : uint8_t { kClient, kLock, kRun, kOp, kCall, kAdvisory };
+    enum Type : uint8_t { kClient, kLock, kRun, kOp, kCall, kAdvisory, kQuery, kTransaction };
 
     Handle(Environment *environment, uint32_t slot_number, Type handle_type)
         : env(environment), slot(slot_number), type(handle_type) {

@@ -73,7 +73,8 @@ extern "C" {
     X(ENOTADB, "the file is not a Holdfast database, or is damaged")                        \
     X(ESCHEMA, "the database was written by a newer version")                               \
     X(EMOVED, "the database file was deleted or replaced")                                  \
-    X(ENETFS, "the database lies on a network file system")
+    X(ENETFS, "the database lies on a network file system")                                 \
+    X(ESQL, "the server refused the statement")
 
 typedef enum hf_code {
     HF_OK = 0,
@@ -755,6 +756,160 @@ hf_code hf_pg_holders(hf_client *client,
                       void (*cb)(void *data, const hf_pg_holder *holders, size_t n,
                                  const hf_error *error),
                       void *data, hf_error *error);
+
+/* ---------------------------------------------------------------- PostgreSQL: the user's own tables
+ *
+ * Statements and transactions of the user's, for clients of postgres: URLs, on sessions of a pool:
+ * up to `max` of them, each of which serves one caller at a time, callers in the order in which
+ * they came. One that nobody has used for `idleTimeout` is closed. They are apart from the sessions
+ * that locks and records live on: a statement of minutes delays no renewal.
+ *
+ * What the server, the database and the role have set (isolation, time limits, read only) stays as
+ * it is there. A session is lent as its last user has left it, but never within a transaction: what
+ * SET, LISTEN and the like have done stays with it, so they are for transactions (SET LOCAL).
+ *
+ * Closing the client lets what was asked before finish, and open transactions, until its time is
+ * up; then they are cancelled, with HF_ECLOSED.
+ */
+
+typedef struct hf_pg_query hf_pg_query;
+typedef struct hf_pg_tx hf_pg_tx;
+
+#define HF_PG_PARAMS_MAX 65535 /* of one statement */
+
+typedef struct hf_pg_param {
+    hf_slice value; /* data NULL: SQL's NULL */
+    bool binary;    /* PostgreSQL's binary format of the type (of bytea: the bytes); else its text
+                       format, without a NUL in it */
+} hf_pg_param;
+
+typedef struct hf_pg_statement {
+    hf_slice sql; /* one statement, without a NUL in it; its parameters are $1, $2 ... */
+    const hf_pg_param *params;
+    size_t n_params;
+    uint32_t timeout_ms; /* from the call on; then it is cancelled. 0: as long as it takes */
+} hf_pg_statement;
+
+typedef struct hf_pg_field {
+    hf_slice name;
+    uint32_t table; /* its oid; 0: it is no column of a table */
+    int32_t column; /* its number there, from 1 */
+    uint32_t type;  /* the oid of its type */
+    int32_t size;
+    int32_t modifier;
+} hf_pg_field;
+
+/* What a statement came to; valid during the callback. */
+typedef struct hf_pg_rows {
+    const hf_pg_field *fields;
+    size_t n_fields;
+    size_t n_rows;
+    int64_t affected; /* rows that it returned, inserted, updated ...; -1: it is not of that kind */
+    hf_slice command; /* "UPDATE" */
+    const void *native; /* for hf_pg_rows_value */
+} hf_pg_rows;
+
+/* A value in PostgreSQL's text format; a NUL follows. Data NULL: SQL's NULL. */
+hf_slice hf_pg_rows_value(const hf_pg_rows *rows, size_t row, size_t field);
+
+/* What the server said of an error beyond hf_error, whose message is the server's and whose `state`
+ * is the SQLSTATE. Each may be there or not (data NULL); valid during the callback. `detail` and
+ * `where` may show values of the user's. */
+typedef struct hf_pg_failure {
+    hf_slice severity;
+    hf_slice detail;
+    hf_slice hint;
+    hf_slice schema;
+    hf_slice table;
+    hf_slice column;
+    hf_slice data_type;
+    hf_slice constraint;
+    hf_slice where;
+    hf_slice routine;
+    int32_t position; /* in the statement, in characters, from 1; 0: not told */
+} hf_pg_failure;
+
+/* Runs once for each statement, with `rows` or with `error`, and then, where the server has refused
+ * it, `failure`. */
+typedef void (*hf_pg_query_cb)(void *data, hf_pg_query *query, const hf_pg_rows *rows,
+                               const hf_error *error, const hf_pg_failure *failure);
+
+/*
+ * Runs one statement, a transaction of its own. Errors `cb` gets: HF_ESQL (the server refused it,
+ * `state` says why; HF_RETRYABLE after a deadlock, a failed serialization or a lock that was not
+ * available), HF_EINVAL (it began a transaction, which has been undone), HF_ENOTSUP (COPY),
+ * HF_ECANCELED, HF_ETIMEDOUT (its time is up: it has had no effect), HF_EUNAVAIL and what else
+ * stands in the way of a session, HF_ECLOSED. Each of the last four with HF_OUTCOME_UNKNOWN where it
+ * was sent and the answer never came. Until then it keeps the loop alive. Errors of the call itself,
+ * after which nothing runs: HF_ENOTSUP (the client is of another store, or this build has no
+ * PostgreSQL), HF_EINVAL, HF_EOVERLOAD, HF_ENOMEM, HF_ECLOSED. The handle is the caller's:
+ * hf_pg_query_free.
+ */
+hf_code hf_pg_query_run(hf_client *client, const hf_pg_statement *statement, hf_pg_query_cb cb,
+                        void *data, hf_pg_query **out, hf_error *error);
+
+/* Gives up: it leaves the queue, or the server is asked to take it back. `cb` will tell which of the
+ * two won, with HF_ECANCELED or with what it came to. A server that answers nothing to that within
+ * a second loses the session. Does nothing once `cb` has run. */
+void hf_pg_query_cancel(hf_pg_query *query);
+
+/* Gives the handle back. A statement under way is cancelled, and `cb` will not run. */
+void hf_pg_query_free(hf_pg_query *query);
+
+typedef enum hf_pg_isolation {
+    HF_PG_DEFAULT, /* as the server, the database or the role has it */
+    HF_PG_READ_COMMITTED,
+    HF_PG_REPEATABLE_READ,
+    HF_PG_SERIALIZABLE
+} hf_pg_isolation;
+
+typedef struct hf_pg_tx_options {
+    hf_pg_isolation isolation;
+    bool read_only;
+    uint64_t timeout_ms; /* from the call to the end of its commit; HF_FOREVER */
+} hf_pg_tx_options;
+
+/* Begins a transaction: `begun` runs once, when it has a session (its BEGIN goes out with its first
+ * statement and costs no round trip), or with an error, after which only hf_pg_tx_free is left.
+ * Waiting keeps the loop alive, an open transaction does not. Errors and handle: as
+ * hf_pg_query_run; hf_pg_tx_free. */
+hf_code hf_pg_tx_begin(hf_client *client, const hf_pg_tx_options *options,
+                       void (*begun)(void *data, hf_pg_tx *tx, const hf_error *error), void *data,
+                       hf_pg_tx **out, hf_error *error);
+
+/*
+ * A statement in it, after `begun`. They run in the order of the calls, and those behind the first
+ * are sent without waiting for those before; once one has failed, those behind it do too (HF_ESQL,
+ * 25P02). What begins or ends transactions is refused (HF_EINVAL); savepoints are not. Nothing of
+ * a transaction is unknown before its commit: no HF_OUTCOME_UNKNOWN here. Errors of the call
+ * itself: as hf_pg_query_run, and why the transaction has failed, if it has: its time was up, it was
+ * cancelled, its connection broke.
+ */
+hf_code hf_pg_tx_run(hf_pg_tx *tx, const hf_pg_statement *statement, hf_pg_query_cb cb, void *data,
+                     hf_pg_query **out, hf_error *error);
+
+/*
+ * Ends it, after `begun`, behind the statements that were given before. `cb` (may be NULL) gets an
+ * error where it was to be committed and was not: what the server says (HF_ESQL: of a deferred
+ * constraint, say; 25P02: a statement had failed, and all was rolled back), or why the transaction
+ * has failed, or HF_EUNAVAIL with HF_OUTCOME_UNKNOWN: the connection broke in the commit. Without
+ * `commit` it gets one only where the transaction had failed already. Errors of the call, after
+ * which `cb` does not run: HF_EINVAL (it has not begun, or is being ended), HF_ECLOSED (with the
+ * client).
+ */
+hf_code hf_pg_tx_end(hf_pg_tx *tx, bool commit,
+                     void (*cb)(void *data, hf_pg_tx *tx, const hf_error *error,
+                                const hf_pg_failure *failure),
+                     void *data);
+
+/* Cancels what it is doing, also its commit (which may win), or its wait for a session; `begun` or
+ * `cb` tells. An open one is rolled back at once: what is left is hf_pg_tx_end, which ends with
+ * HF_ECANCELED, and hf_pg_tx_free. */
+void hf_pg_tx_cancel(hf_pg_tx *tx);
+
+/* Gives the handle back; no callback of the transaction runs any more. If it was not ended, it is
+ * cancelled and rolled back. */
+void hf_pg_tx_free(hf_pg_tx *tx);
 
 #ifdef __cplusplus
 }

@@ -13,6 +13,9 @@
 #define COMMAND_MS 5000
 #define TIMEOUT_MIN_MS 10
 #define TIMEOUT_MAX_MS 3600000
+#define POOL_MAX 10
+#define POOL_MAX_MAX 1000
+#define IDLE_MS 10000
 
 /* What connections of a lock library need and libpq does not do by itself: a peer that is gone in
  * silence is noticed within seconds, and nobody looks for Kerberos tickets, which blocks. */
@@ -242,18 +245,30 @@ static bool read_hosts(reading *r) {
 
 /* ---------------------------------------------------------------- the rest */
 
-static bool read_number(const reading *r, const char *name, uint32_t *value) {
+static bool read_number(const reading *r, const char *name, uint32_t min, uint32_t max,
+                        uint32_t *value) {
     hf_slice text;
     uint64_t number;
 
     if (!hf__setting_get(r->env, name, &text)) return true;
-    if (!hf__parse_uint(text, TIMEOUT_MIN_MS, TIMEOUT_MAX_MS, &number)) {
-        hf__error_set(r->error, HF_EINVAL, 0, "%s is a number from %d to %d", name, TIMEOUT_MIN_MS,
-                      TIMEOUT_MAX_MS);
+    if (!hf__parse_uint(text, min, max, &number)) {
+        hf__error_set(r->error, HF_EINVAL, 0, "%s is a number from %u to %u", name, (unsigned)min,
+                      (unsigned)max);
         return false;
     }
     *value = (uint32_t)number;
     return true;
+}
+
+static bool read_time(const reading *r, const char *name, uint32_t *value) {
+    return read_number(r, name, TIMEOUT_MIN_MS, TIMEOUT_MAX_MS, value);
+}
+
+static bool read_pool(const reading *r) {
+    r->config->pool_max = POOL_MAX;
+    r->config->idle_ms = IDLE_MS;
+    return read_number(r, "max", 1, POOL_MAX_MAX, &r->config->pool_max) &&
+           read_time(r, "idleTimeout", &r->config->idle_ms);
 }
 
 /* libpq would wait for ever by itself, and its word for that counts seconds. */
@@ -266,8 +281,8 @@ static bool read_timeouts(reading *r) {
     r->config->command_ms = COMMAND_MS;
     if (seconds.len > 0 && hf__parse_uint(seconds, 1, TIMEOUT_MAX_MS / 1000, &value))
         r->config->connect_ms = (uint32_t)value * 1000;
-    return read_number(r, "connectTimeout", &r->config->connect_ms) &&
-           read_number(r, "commandTimeout", &r->config->command_ms);
+    return read_time(r, "connectTimeout", &r->config->connect_ms) &&
+           read_time(r, "commandTimeout", &r->config->command_ms);
 }
 
 static bool read_target(reading *r) {
@@ -318,7 +333,7 @@ hf_code hf__pg_config_read(hf__pg_config *config, const hf__store_env *env, hf_e
     r.system = PQconndefaults();
     if (r.system == NULL) return hf__error_set(error, HF_ENOMEM, HF_RETRYABLE, NULL);
     good = read_string(&r) && read_hosts(&r) && read_words(&r) && read_timeouts(&r) &&
-           read_target(&r) && read_pooler(&r);
+           read_target(&r) && read_pooler(&r) && read_pool(&r);
     PQconninfoFree(r.system);
     if (r.options != NULL) PQconninfoFree(r.options);
     if (!good) hf__pg_config_fini(config, env->allocator);

@@ -21,8 +21,8 @@
     "channel_binding requirepeer krbsrvname gsslib gssencmode keepalives keepalives_idle " \
     "keepalives_interval keepalives_count tcp_user_timeout connect_timeout "               \
     "client_encoding"
-/* And ours, of connections. */
-#define HF__PG_PARAMS HF__PG_KEYWORDS " connectTimeout commandTimeout pooler"
+/* And ours, of connections; `max` and `idleTimeout` are of those that a pool makes. */
+#define HF__PG_PARAMS HF__PG_KEYWORDS " connectTimeout commandTimeout pooler max idleTimeout"
 
 /* One place where the server may be. */
 typedef struct hf__pg_host {
@@ -44,6 +44,8 @@ typedef struct hf__pg_config {
     bool prefers_standby;
     uint32_t connect_ms; /* for all hosts together */
     uint32_t command_ms;
+    uint32_t pool_max; /* sessions of a pool */
+    uint32_t idle_ms;  /* how long one of them is kept that nobody uses */
     enum { HF__PG_POOLER_FOUND_OUT, HF__PG_POOLER_SESSION, HF__PG_POOLER_TRANSACTION } pooler;
 } hf__pg_config;
 

@@ -107,8 +107,13 @@ static void end(hf__pg_session *s, const hf_error *why) {
                   HF_RETRYABLE | HF_OUTCOME_UNKNOWN,
                   "the answer never came, and whether it was done is not known: %s", error.message);
     memcpy(unknown.state, error.state, sizeof unknown.state);
-    while ((node = hf__list_first(&s->sent)) != NULL)
-        end_call(s, hf__of(node, hf__pg_call, node), &unknown);
+    while ((node = hf__list_first(&s->sent)) != NULL) {
+        hf__pg_call *call = hf__of(node, hf__pg_call, node);
+        /* What was refused has had no effect, unless that was the server's farewell. */
+        bool refused = call->error.code != HF_OK && !s->parted;
+
+        end_call(s, call, refused ? &call->error : &unknown);
+    }
     s->env->events.down(s, &error);
     hf__pg_session_close(s);
 }
@@ -256,6 +261,18 @@ static void on_error_result(hf__pg_session *s, hf__pg_call *call, PGresult *resu
     if (call->prepares != 0 && call->step < call->last_step) s->prepared &= ~call->prepares;
 }
 
+/* The session is of no more use: whoever copies is to read or to write until the end of that. What
+ * goes out is sent by a server that has done its part. */
+static void end_copy(hf__pg_session *s, hf__pg_call *call, PGresult *result) {
+    bool goes_out = PQresultStatus(result) == PGRES_COPY_OUT;
+
+    PQclear(result);
+    hf__error_set(&call->error, HF_ENOTSUP, goes_out ? HF_OUTCOME_UNKNOWN : 0,
+                  "COPY from or to the client is not for here: use INSERT ... SELECT unnest(...) to "
+                  "write many rows, SELECT to read them");
+    end(s, &call->error);
+}
+
 /* What a call in the pipeline is answered: for each message results and then nothing, and in the
  * end the Sync. */
 static void on_result(hf__pg_session *s, hf__pg_call *call, PGresult *result) {
@@ -277,6 +294,9 @@ static void on_result(hf__pg_session *s, hf__pg_call *call, PGresult *result) {
             PQclear(result);
         return;
     case PGRES_PIPELINE_ABORTED: PQclear(result); return;
+    case PGRES_COPY_IN:
+    case PGRES_COPY_OUT:
+    case PGRES_COPY_BOTH: end_copy(s, call, result); return;
     default: on_error_result(s, call, result); return;
     }
 }
@@ -335,6 +355,14 @@ static const hf__pg_statement settings = {
            " WHERE pg_catalog.current_setting(v.name, true) IS NOT NULL",
     .n_params = 1};
 
+/* The part of it that says nothing of how statements run. */
+static const hf__pg_statement plain_settings = {
+    .sql = "SELECT pg_catalog.count(pg_catalog.set_config(v.name, v.value, false))::text FROM"
+           " (VALUES ('tcp_keepalives_idle', '5'), ('tcp_keepalives_interval', '2'),"
+           " ('tcp_keepalives_count', '3'), ('tcp_user_timeout', '10000'),"
+           " ('client_connection_check_interval', '2000')) AS v (name, value)"
+           " WHERE pg_catalog.current_setting(v.name, true) IS NOT NULL"};
+
 static void on_greeted(hf__pg_call *call, const PGresult *result, const hf_error *error);
 
 static void greet(hf__pg_session *s, uint8_t step, const hf__pg_statement *statement,
@@ -362,6 +390,10 @@ static void become_ready(hf__pg_session *s) {
 static void greet_settings(hf__pg_session *s) {
     const char *values[] = {s->statement_ms};
 
+    if (s->env->plain) {
+        greet(s, GREET_SETTINGS, &plain_settings, NULL);
+        return;
+    }
     snprintf(s->statement_ms, sizeof s->statement_ms, "%" PRIu32, s->env->statement_ms);
     greet(s, GREET_SETTINGS, &settings, values);
 }

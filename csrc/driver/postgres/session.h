@@ -76,6 +76,9 @@ typedef struct hf__pg_session_env {
     const hf__pg_config *config;
     const char *channel;   /* to listen to; NULL: none */
     uint32_t statement_ms; /* statement_timeout; 0: none */
+    /* For statements of the user's: isolation, time limits and so on stay as the server, the
+     * database and the role have them. */
+    bool plain;
     /* Which of the passwords that a function gave was refused last; 0: none. */
     uint64_t *refused_password;
     hf__pg_session_events events;
