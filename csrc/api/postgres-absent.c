@@ -6,7 +6,6 @@
 
 #ifdef HF_WITHOUT_LIBPQ
 
-
 void hf_pg_lock_cancel(hf_pg_lock *lock) {
     (void)lock;
 }
@@ -118,9 +117,5 @@ void hf_pg_tx_cancel(hf_pg_tx *tx) {
 void hf_pg_tx_free(hf_pg_tx *tx) {
     (void)tx;
 }
-
-#else
-
-typedef int hf__postgres_is_there; /* an empty file is no C */
 
 #endif

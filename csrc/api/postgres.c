@@ -90,7 +90,8 @@ static hf_code need_advisory(hf_client *client, hf_error *error) {
     p = client->postgres;
     if (p->advisory != NULL) return HF_OK;
     hf__client_env(client, &env);
-    if (hf__advisory_new(client->engine, &env, on_advisory_closed, p, &p->advisory, error) == HF_OK) {
+    if (hf__advisory_new(client->engine, &env, on_advisory_closed, p, &p->advisory, error) ==
+        HF_OK) {
         p->n_parts++;
         return HF_OK;
     }

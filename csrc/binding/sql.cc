@@ -97,8 +97,8 @@ napi_value FailureValue(napi_env env, const hf_pg_failure *failure) {
         napi_get_undefined(env, &value);
         return value;
     }
-    const hf_slice texts[] = {failure->severity, failure->detail,     failure->hint,
-                              failure->schema,   failure->table,      failure->column,
+    const hf_slice texts[] = {failure->severity,  failure->detail,     failure->hint,
+                              failure->schema,    failure->table,      failure->column,
                               failure->data_type, failure->constraint, failure->where,
                               failure->routine};
     constexpr uint32_t kTexts = sizeof texts / sizeof texts[0];

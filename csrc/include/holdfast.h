@@ -286,6 +286,11 @@ typedef struct hf_client_options {
  *                              sentinelUsername, sentinelPassword, tls (false), tlsCa, tlsCert,
  *                              tlsKey (PEM), tlsServername, tlsRejectUnauthorized (true), tlsRoots
  *                              (PEM, in place of the system's authorities)
+ *   postgres://[USER:PASSWORD@]HOST[:PORT],.../DATABASE, postgresql:; postgres:WORDS of libpq
+ *                              what libpq takes; connectTimeout, commandTimeout (10 ms to 1 h;
+ *                              5 s), pooler (session or transaction; it is found out), schema
+ *                              ("holdfast"), leases (durable or relaxed; durable); of the pool for
+ *                              statements max (1 to 1000; 10), idleTimeout (10 ms to 1 h; 10 s)
  *   quorum:[?NAME=VALUE&...] URL URL ...
  *                              locks over a majority of 1 to 15 of redis: and its like but Cluster;
  *                              what those take, for all of them, and maxTtl (50 ms to 24 h;
@@ -757,7 +762,7 @@ hf_code hf_pg_holders(hf_client *client,
                                  const hf_error *error),
                       void *data, hf_error *error);
 
-/* ---------------------------------------------------------------- PostgreSQL: the user's own tables
+/* ---------------------------------------------------------------- PostgreSQL: statements
  *
  * Statements and transactions of the user's, for clients of postgres: URLs, on sessions of a pool:
  * up to `max` of them, each of which serves one caller at a time, callers in the order in which
@@ -839,18 +844,18 @@ typedef void (*hf_pg_query_cb)(void *data, hf_pg_query *query, const hf_pg_rows 
  * `state` says why; HF_RETRYABLE after a deadlock, a failed serialization or a lock that was not
  * available), HF_EINVAL (it began a transaction, which has been undone), HF_ENOTSUP (COPY),
  * HF_ECANCELED, HF_ETIMEDOUT (its time is up: it has had no effect), HF_EUNAVAIL and what else
- * stands in the way of a session, HF_ECLOSED. Each of the last four with HF_OUTCOME_UNKNOWN where it
- * was sent and the answer never came. Until then it keeps the loop alive. Errors of the call itself,
- * after which nothing runs: HF_ENOTSUP (the client is of another store, or this build has no
- * PostgreSQL), HF_EINVAL, HF_EOVERLOAD, HF_ENOMEM, HF_ECLOSED. The handle is the caller's:
- * hf_pg_query_free.
+ * stands in the way of a session, HF_ECLOSED. Each of the last four with HF_OUTCOME_UNKNOWN where
+ * it was sent and the answer never came. Until then it keeps the loop alive. Errors of the call
+ * itself, after which nothing runs: HF_ENOTSUP (the client is of another store, or this build has
+ * no PostgreSQL), HF_EINVAL, HF_ETOOBIG, HF_EOVERLOAD, HF_ENOMEM, HF_ECLOSED. The handle is the
+ * caller's: hf_pg_query_free.
  */
 hf_code hf_pg_query_run(hf_client *client, const hf_pg_statement *statement, hf_pg_query_cb cb,
                         void *data, hf_pg_query **out, hf_error *error);
 
-/* Gives up: it leaves the queue, or the server is asked to take it back. `cb` will tell which of the
- * two won, with HF_ECANCELED or with what it came to. A server that answers nothing to that within
- * a second loses the session. Does nothing once `cb` has run. */
+/* Gives up: it leaves the queue, or the server is asked to take it back. `cb` will tell which of
+ * the two won, with HF_ECANCELED or with what it came to. A server that answers nothing to that
+ * within a second loses the session. Does nothing once `cb` has run. */
 void hf_pg_query_cancel(hf_pg_query *query);
 
 /* Gives the handle back. A statement under way is cancelled, and `cb` will not run. */
@@ -882,8 +887,8 @@ hf_code hf_pg_tx_begin(hf_client *client, const hf_pg_tx_options *options,
  * are sent without waiting for those before; once one has failed, those behind it do too (HF_ESQL,
  * 25P02). What begins or ends transactions is refused (HF_EINVAL); savepoints are not. Nothing of
  * a transaction is unknown before its commit: no HF_OUTCOME_UNKNOWN here. Errors of the call
- * itself: as hf_pg_query_run, and why the transaction has failed, if it has: its time was up, it was
- * cancelled, its connection broke.
+ * itself: as hf_pg_query_run, and why the transaction has failed, if it has: its time was up, it
+ * was cancelled, its connection broke.
  */
 hf_code hf_pg_tx_run(hf_pg_tx *tx, const hf_pg_statement *statement, hf_pg_query_cb cb, void *data,
                      hf_pg_query **out, hf_error *error);

@@ -7,10 +7,11 @@
 
 /* At a time: a name is looked up on a thread that the whole process shares with us. */
 #define CONNECTING_MAX 2
-#define PATIENCE_MS 1000 /* after it was cancelled, a statement ends within this */
+#define DELIVERY_MS 5000 /* a request to cancel has been delivered within this */
+#define PATIENCE_MS 1000 /* and after that, the statement has ended within this */
 #define PAUSE_MIN_MS 25
 #define PAUSE_MAX_MS 2000
-#define STALE_MS 50 /* a session that was idle for longer is looked at before it is lent */
+#define STALE_MS 1 /* a session that was idle for longer is looked at before it is lent */
 
 static void on_timer(hf__timer *timer);
 static void on_cancelled(hf__cancelling *cancelling);
@@ -272,9 +273,8 @@ void hf__pool_interrupt(hf__pool_user *user) {
     if (seat->session->state != HF__PG_READY) return;
     if (seat->cancelling.cancel != NULL || hf__timer_active(&seat->timer)) return;
     seat->interrupted = seat->interrupting = true;
-    if (!hf__canceller_ask(&pool->canceller, &seat->cancelling, seat->session))
-        set_timer(pool, &seat->timer, PATIENCE_MS);
-    else if (was_idle)
+    set_timer(pool, &seat->timer, DELIVERY_MS);
+    if (hf__canceller_ask(&pool->canceller, &seat->cancelling, seat->session) && was_idle)
         pool->n_handles++;
 }
 

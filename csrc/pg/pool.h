@@ -27,8 +27,8 @@ typedef struct hf__seat {
 
     /* the pool's */
     enum { HF__SEAT_CONNECTING, HF__SEAT_IDLE, HF__SEAT_TAKEN, HF__SEAT_ENDED } state;
-    bool there;       /* the session's memory is */
-    bool interrupted; /* a cancel was asked for: it is for no other user */
+    bool there;        /* the session's memory is */
+    bool interrupted;  /* a cancel was asked for: it is for no other user */
     bool interrupting; /* and what is to be cancelled has not been answered */
     hf__cancelling cancelling;
     hf__timer timer; /* idle for too long, or a cancel that the server does not answer */
@@ -59,7 +59,7 @@ struct hf__pool {
     hf__node waiting; /* users */
     uint32_t n_waiting;
     hf__node seats;
-    hf__node idle; /* of them; the last was used last */
+    hf__node idle;    /* of them; the last was used last */
     uint32_t n_seats; /* that have not ended */
     uint32_t n_connecting;
     hf__timer retry; /* no session is begun before that; at the end: no cancel after it */
@@ -68,7 +68,7 @@ struct hf__pool {
     hf__canceller canceller;
     bool closing;
     bool pumping;
-    uint32_t n_handles;         /* sessions that are there, and cancels under way */
+    uint32_t n_handles;           /* sessions that are there, and cancels under way */
     void (*wake)(hf__pool *pool); /* hf__pool_pump is wanted in the next turn */
     void (*gone)(hf__pool *pool); /* after hf__pool_close: nothing runs any more */
 };

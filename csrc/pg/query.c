@@ -234,9 +234,10 @@ static void on_undone(hf__pg_call *call, const PGresult *result, const hf_error 
 /* It was BEGIN, or the like: nobody would end that. */
 static void undo(hf_pg_query *q) {
     q->state = HF__QUERY_UNDOING;
-    hf__error_set(&q->error, HF_EINVAL, 0,
-                  "the statement began a transaction, which has been undone: use a transaction's own "
-                  "call, for the next statement may run on another connection");
+    hf__error_set(
+        &q->error, HF_EINVAL, 0,
+        "the statement began a transaction, which has been undone: use a transaction's own "
+        "call, for the next statement may run on another connection");
     q->call = (hf__pg_call){.statement = &rollback, .done = on_undone, .data = q};
     hf__pg_session_send(q->user.seat->session, &q->call);
 }

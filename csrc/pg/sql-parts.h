@@ -46,7 +46,7 @@ struct hf_pg_query {
     bool freed;
     uint32_t timeout_ms;
     hf__pool_user user; /* without a transaction */
-    hf__node node; /* in sql->queries, or a list of its transaction, until it has ended */
+    hf__node node;      /* in sql->queries, or a list of its transaction, until it has ended */
     hf__news news;
     hf__timer timer;
     hf_error error; /* to be told */
@@ -98,8 +98,8 @@ struct hf__sql {
     hf__store_env env;
     hf__pg_config config;
     hf__pool pool;
-    hf__node queries; /* without a transaction, that have not ended */
-    hf__node txs;     /* that have not ended, or have and it is to be told */
+    hf__node queries;   /* without a transaction, that have not ended */
+    hf__node txs;       /* that have not ended, or have and it is to be told */
     uint32_t n_queries; /* all that have not been told */
     uint32_t n_txs;
     hf__node news;

@@ -3,8 +3,8 @@
  * that is answered, for if BEGIN were to fail they would be transactions of their own. From then on
  * each is sent at once.
  *
- * One that fails (its time is up, it is cancelled) is rolled back as soon as the server has answered
- * what is under way; its user hears of that from whatever is next: a statement, or the end.
+ * One that fails (its time is up, it is cancelled) is rolled back as soon as the server has
+ * answered what is under way; its user hears of that from what is next: a statement, or the end.
  */
 #include "driver/postgres/error.h"
 #include "pg/sql-parts.h"
@@ -175,9 +175,12 @@ static void end_orderly(hf_pg_tx *tx) {
     if (tx->controlling || !hf__list_empty(&tx->queries)) return;
     if (!tx->sent || !tx->commits) {
         wind_up(tx);
-    } else if (may_send(tx)) {
-        send_control(tx, &commit);
+        return;
     }
+    if (!may_send(tx)) return;
+    /* If it has ended already, nothing is unknown. */
+    if (tx->n_under_way == 0) hf__pg_session_read(tx->user.seat->session);
+    if (may_send(tx)) send_control(tx, &commit);
 }
 
 /* Goes on: sends what may be sent, ends what is to end. From the loop; last of all, for the
@@ -262,8 +265,11 @@ static void on_answer(hf__pg_call *call, const PGresult *result, const hf_error 
     tx->refs++;
     tx->n_under_way--;
     if (q->cause != HF__CAUSE_NONE || tx->why.code != HF_OK) hf__pool_calm(&tx->user);
-    if (error != NULL) why = *error;
-    if (error != NULL) told = judge(tx, q, &why, result);
+    if (error != NULL) {
+        why = *error;
+        told = judge(tx, q, &why, result);
+        why.flags &= ~HF_OUTCOME_UNKNOWN; /* that is for the commit */
+    }
     note_block(tx, error != NULL ? &why : NULL);
     if (error == NULL)
         hf__query_end(q, result, NULL, NULL);
@@ -403,10 +409,8 @@ static hf_pg_tx *tx_new(hf__sql *sql, const hf_pg_tx_options *options) {
     tx->refs = 2;
     tx->timeout_ms = options->timeout_ms;
     write_begin(tx, options);
-    tx->user = (hf__pool_user){.seated = on_seated,
-                               .refused = on_refused,
-                               .unseated = on_unseated,
-                               .calmed = on_calmed};
+    tx->user = (hf__pool_user){
+        .seated = on_seated, .refused = on_refused, .unseated = on_unseated, .calmed = on_calmed};
     hf__list_init(&tx->user.node);
     hf__list_init(&tx->queries);
     hf__list_init(&tx->under_way);

@@ -4,6 +4,7 @@
 #include "support-postgres.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -456,7 +457,6 @@ TEST(callers_take_turns_on_two_sessions) {
     for (int i = 0; i < N; i++) {
         host_until(&h, &r[i].answered, 1);
         CHECK(sessions("true") <= 2);
-        if (i + 2 < N) CHECK_INT(r[i + 2].answered, 0);
         /* Two are at work at a time, so neighbours may change places. */
         if (i >= 2) CHECK(r[i].order > r[i - 2].order);
         answer(&h, &r[i], HF_OK);
@@ -585,10 +585,9 @@ TEST(a_cancel_never_hits_the_next_statement) {
     int n_cancelled = 0;
     open_with(&h, "&max=1", NULL);
     for (int i = 0; i < N; i++) {
-        ask(&h, &a, i % 2 == 0 ? "SELECT 1" : "SELECT pg_sleep(0.002)");
+        ask(&h, &a, "SELECT pg_sleep(0.02)");
         ask(&h, &b, "SELECT pg_sleep(0.01)");
-        for (int turn = 0; turn < 2 + i % 5; turn++)
-            uv_run(&h.loop, UV_RUN_NOWAIT);
+        host_run_ms(&h, (uint64_t)i % 15);
         hf_pg_query_cancel(a.query);
         host_until(&h, &a.answered, 1);
         CHECK(a.code == HF_OK || a.code == HF_ECANCELED);
@@ -626,6 +625,26 @@ TEST(statements_have_their_time) {
     ask_with(&h, NULL, &a, &s);
     answer(&h, &a, HF_ETIMEDOUT);
     CHECK_STR(postgres_do("SELECT count(*) FROM things"), "0");
+    close_client(&h);
+}
+
+TEST(a_server_that_does_not_answer_a_cancel_loses_the_session) {
+    host h;
+    reply a, b;
+    pid_t pid;
+    open_with(&h, "&max=1", NULL);
+    ask(&h, &a, "SELECT pg_sleep(20)");
+    ask(&h, &b, "SELECT 2");
+    until_sessions(&h, SLEEPS, 1);
+    pid = (pid_t)atoi(postgres_do("SELECT pid FROM pg_stat_activity WHERE application_name = "
+                                  "'holdfast' AND " SLEEPS));
+    REQUIRE(pid > 1);
+    CHECK_INT(kill(pid, SIGSTOP), 0);
+    hf_pg_query_cancel(a.query);
+    answer(&h, &a, HF_ECANCELED);
+    CHECK_INT(a.error.flags, HF_OUTCOME_UNKNOWN);
+    answer(&h, &b, HF_OK);
+    CHECK_INT(kill(pid, SIGCONT), 0);
     close_client(&h);
 }
 
@@ -735,9 +754,8 @@ TEST(isolation_and_read_only) {
     open_client(&h);
     fresh_table("id int");
     for (int i = HF_PG_DEFAULT; i <= HF_PG_SERIALIZABLE; i++) {
-        hf_pg_tx_options o = {.isolation = (hf_pg_isolation)i,
-                              .read_only = i % 2 == 1,
-                              .timeout_ms = HF_FOREVER};
+        hf_pg_tx_options o = {
+            .isolation = (hf_pg_isolation)i, .read_only = i % 2 == 1, .timeout_ms = HF_FOREVER};
         begin_with(&h, &t, &o);
         host_until(&h, &t.begun, 1);
         run_in(&h, t.tx, &r, "SHOW transaction_isolation");
@@ -811,8 +829,9 @@ TEST(a_statement_does_not_end_the_transaction) {
                                         "START TRANSACTION",
                                         "PREPARE TRANSACTION 'x'",
                                         "COMMIT AND CHAIN"};
-    static const char *const fine[] = {"SAVEPOINT s", "ROLLBACK TO s", "rollback work to savepoint s",
-                                       "PREPARE p AS SELECT 1", "DEALLOCATE p"};
+    static const char *const fine[] = {"SAVEPOINT s", "ROLLBACK TO s",
+                                       "rollback work to savepoint s", "PREPARE p AS SELECT 1",
+                                       "DEALLOCATE p"};
     host h;
     reply r;
     transaction t;
@@ -1024,6 +1043,7 @@ TEST(a_session_that_breaks_while_idle_is_replaced) {
     run(&h, &r, "SELECT 1");
     terminate("true");
     until_sessions_blocked("true", 0);
+    nanosleep(&(struct timespec){0, 20000000}, NULL);
     run(&h, &r, "SELECT 2"); /* without a turn in between */
     terminate("true");
     host_run_ms(&h, 50);
@@ -1327,7 +1347,8 @@ static void without_memory(host *h) {
     memset(&t, 0, sizeof t);
     if (hf_pg_query_run(h->client, &one, on_reply, &r, &r.query, &error) == HF_OK) {
         host_until(h, &r.answered, 1);
-        CHECK(r.code == HF_OK || r.code == HF_ENOMEM);
+        /* A socket that cannot be watched is no way to a server. */
+        CHECK(r.code == HF_OK || r.code == HF_ENOMEM || r.code == HF_EUNAVAIL);
         hf_pg_query_free(r.query);
     }
     if (hf_pg_tx_begin(h->client, &o, on_begun, &t, &t.tx, &error) != HF_OK) return;

@@ -268,8 +268,8 @@ static void end_copy(hf__pg_session *s, hf__pg_call *call, PGresult *result) {
 
     PQclear(result);
     hf__error_set(&call->error, HF_ENOTSUP, goes_out ? HF_OUTCOME_UNKNOWN : 0,
-                  "COPY from or to the client is not for here: use INSERT ... SELECT unnest(...) to "
-                  "write many rows, SELECT to read them");
+                  "COPY from or to the client is not for here: write many rows with INSERT ... "
+                  "SELECT unnest(...), and read them with SELECT");
     end(s, &call->error);
 }
 
@@ -329,7 +329,9 @@ static void read_all(hf__pg_session *s) {
 
     s->peeked = false;
     process(s);
-    if (!good && s->state != HF__PG_OVER) end_broken(s);
+    if (s->state == HF__PG_OVER) return;
+    /* After the server's farewell nothing comes, also where the end is still to be read. */
+    if (!good || (s->parted && hf__list_empty(&s->sent))) end_broken(s);
 }
 
 /* ---------------------------------------------------------------- greeting */
