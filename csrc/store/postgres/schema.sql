@@ -91,7 +91,8 @@ CREATE TABLE IF NOT EXISTS holdfast.lease (
 /*
  * Values (space 1) and records (space 2), also after their deletion while a fence is remembered.
  * `state` is 0 a value or a finished record, 1 a claim, 2 a tombstone. kept_until_us NULL: for
- * ever.
+ * ever. claim_until_us of a finished record: 0, or what it was when finish_record did that, which
+ * its run may not know yet.
  */
 CREATE TABLE IF NOT EXISTS holdfast.entry (
     space smallint NOT NULL,
@@ -921,8 +922,9 @@ BEGIN
                     SET claim_until_us = now_us + least(ttls[i], longest_ms) * 1000
                     WHERE e.space = spaces[i] AND e.key = keys[i];
                     changed := true;
-                ELSE
-                    status := 2;
+                ELSIF NOT (live AND r.state = 0 AND r.claim_until_us > 0
+                           AND r.token = tokens[i]) THEN
+                    status := 2; -- and else it has been finished by finish_record
                 END IF;
                 EXIT;
             END IF;
@@ -942,8 +944,9 @@ BEGIN
                 ELSIF conditions[i] = 2 AND NOT (live AND r.version = if_versions[i]) THEN
                     status := 4;
                 ELSIF conditions[i] = 3
-                      AND NOT (live AND r.token = tokens[i] AND r.token <> '') THEN
-                    status := 2;
+                      AND NOT (live AND r.token = tokens[i] AND r.token <> ''
+                               AND NOT (verbs[i] = 6 AND r.state = 0 AND r.claim_until_us > 0)) THEN
+                    status := 2; -- a run that gives up takes nothing back that has been committed
                 ELSIF conditions[i] = 4 AND live
                       AND NOT (r.state = 1 AND r.claim_until_us <= now_us) THEN
                     status := 3;
@@ -1147,11 +1150,26 @@ BEGIN
     END IF;
     UPDATE holdfast.entry AS e
     SET state = 0, format = finish_record.format, version = nextval('holdfast.version'),
-        claim_until_us = 0,
         kept_until_us = CASE WHEN ttl_ms > 0 THEN now_us + least(ttl_ms, 4000000000000) * 1000 END,
         stored_us = now_us, value = coalesce(finish_record.value, '')
     WHERE e.space = 2 AND e.key = finish_record.key;
     PERFORM holdfast.tell(2::smallint, ARRAY[finish_record.key]);
+    RETURN true;
+END $$;
+
+/* The same as one statement that nobody need look at: where the claim is not the token's any more
+ * it fails, and the transaction with it. */
+CREATE OR REPLACE FUNCTION holdfast.must_finish_record(key bytea, token bytea, value bytea,
+                                                       format smallint, ttl_ms bigint)
+RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT holdfast.finish_record(key, token, value, format, ttl_ms) THEN
+        RAISE EXCEPTION 'the run came too late: its record was taken over or forgotten'
+            USING ERRCODE = 'HF001', HINT = 'Roll back: what this transaction did is not to be.';
+    END IF;
     RETURN true;
 END $$;
 
