@@ -90,6 +90,14 @@ function onGeneral(event, result) {
   for (const client of clients) telemetry.warn(client.emitter, error);
 }
 
+/** Where a PostgreSQL store is: what a setting says, or the URL. */
+function schemaOf(url, settings) {
+  const i = settings.findIndex((each, at) => at % 2 === 0 && each === 'schema');
+  if (i >= 0) return settings[i + 1];
+  const query = /\?(.*)$/s.exec(url)?.[1] ?? '';
+  return new URLSearchParams(query).get('schema') ?? 'holdfast';
+}
+
 class Client {
   #password;
 
@@ -125,6 +133,7 @@ class Client {
     clients.add(this);
     [this.store, , this.maxTtl] = binding.info(this.slot);
     this.isQuorum = this.store === 'quorum';
+    this.schema = this.store === 'postgres' ? schemaOf(url, settings) : null;
     telemetry.publishStore({ event: 'open', store: this.store });
   }
 

@@ -3,6 +3,13 @@
 const { codes, constants } = require('./binding');
 const { noteVotes, readVotes } = require('./votes');
 
+// What PostgreSQL may tell of an error, in the order of the addon.
+const SQL_DETAILS = ['severity', 'detail', 'hint', 'schema', 'table', 'column', 'dataType',
+  'constraint', 'where', 'routine', 'position'];
+
+// Serialization failures and deadlocks: whoever comes again may find that the others have gone.
+const AGAIN = new Set(['40001', '40P01']);
+
 /**
  * Every error that Holdfast itself reports, apart from a TypeError or RangeError for a bad
  * argument.
@@ -110,6 +117,19 @@ class UnavailableError extends HoldfastError {
   }
 }
 
+/**
+ * PostgreSQL refused a statement, or to commit. What it says beside the message is here as it says
+ * it: `detail` may hold values of rows.
+ */
+class SqlError extends HoldfastError {
+  constructor(message, details = {}) {
+    super('HF_ESQL', message, details);
+    /** @type {string | null} the SQLSTATE, such as '23505' */
+    this.state = details.state ?? null;
+    for (const name of SQL_DETAILS) this[name] = details[name] ?? null;
+  }
+}
+
 const classes = new Map([
   ['HF_ETIMEDOUT', LockTimeoutError],
   ['HF_ELOST', LockLostError],
@@ -120,6 +140,7 @@ const classes = new Map([
   ['HF_EMISMATCH', MismatchError],
   ['HF_EQUORUM', QuorumError],
   ['HF_EUNAVAIL', UnavailableError],
+  ['HF_ESQL', SqlError],
 ]);
 
 /**
@@ -143,6 +164,26 @@ function fromNative([code, text, flags, native, state, votes], details = {}) {
   return error;
 }
 
+/**
+ * The error of a statement, as the addon reports it: [error, what the server says of it].
+ */
+function fromStatement([error, failure]) {
+  // No lock, and nobody held it.
+  if (error[0] === 'HF_ETIMEDOUT') {
+    const [code, message, flags] = error;
+    return new HoldfastError(code, message, {
+      retryable: (flags & constants.FLAG_RETRYABLE) !== 0,
+      outcomeUnknown: (flags & constants.FLAG_OUTCOME_UNKNOWN) !== 0,
+    });
+  }
+  const details = { state: error[4] || null };
+  SQL_DETAILS.forEach((name, i) => { details[name] = failure?.[i] || null; });
+  if (error[0] !== 'HF_ESQL') return fromNative(error);
+  const made = fromNative(error, details);
+  if (AGAIN.has(made.state)) made.retryable = true;
+  return made;
+}
+
 /** A key as messages show it: quoted, and not too long. */
 function quote(key) {
   return JSON.stringify(key.length > 80 ? `${key.slice(0, 80)}...` : key);
@@ -163,6 +204,7 @@ const exported = {
   MismatchError,
   QuorumError,
   UnavailableError,
+  SqlError,
 };
 
 // On the prototype, where Error keeps it too: instances stay free of it.
@@ -172,4 +214,4 @@ for (const [name, Class] of Object.entries(exported)) {
   });
 }
 
-module.exports = { ...exported, fromNative, closedError, quote };
+module.exports = { ...exported, AGAIN, fromNative, fromStatement, closedError, quote };

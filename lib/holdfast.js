@@ -140,6 +140,10 @@ class Holdfast extends EventEmitter {
    *   disk before they count
    * @param {'session' | 'transaction'} [options.pooler] how a pooler in between lends connections;
    *   by default it is found out whether there is one
+   * @param {number} [options.max=10] 1 to 1,000: connections for statements and transactions of
+   *   `holdfast/postgres`
+   * @param {number | string} [options.idleTimeout='10s'] 10 ms to 1 h: then one of them that nobody
+   *   has used is closed
    * @throws {TypeError} if `url` is no string, or missing in production, or its store does not have
    *   one of the options
    * @throws {RangeError} if `url` is not understood

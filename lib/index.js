@@ -17,3 +17,4 @@ exports.InProgressError = errors.InProgressError;
 exports.MismatchError = errors.MismatchError;
 exports.QuorumError = errors.QuorumError;
 exports.UnavailableError = errors.UnavailableError;
+exports.SqlError = errors.SqlError;

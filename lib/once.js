@@ -90,6 +90,7 @@ let finish;
 let abandonQuietly;
 let end;
 let wholeKeyOf;
+let recordOf;
 
 /** One run of an operation, as its function sees it. */
 class Run {
@@ -125,6 +126,7 @@ class Run {
     abandonQuietly = (run) => run.#abandonQuietly();
     end = (run) => run.#end();
     wholeKeyOf = (run) => run.#key;
+    recordOf = (run) => run.#record();
   }
 
   get key() {
@@ -300,6 +302,12 @@ class Run {
     slots.give(this.#slot);
   }
 
+  // What its record is made of, for a statement that finishes it.
+  #record() {
+    const { ttl, fingerprint } = this.#plan;
+    return { client: this.#client, key: this.#key, token: this.#token, ttl, fingerprint };
+  }
+
   #failed(raw) {
     return fromNative(raw, { key: this.#key });
   }
@@ -441,4 +449,6 @@ function forgetRecord(client, key) {
   );
 }
 
-module.exports = { Run, oncePlan, runOnce, readRecord, forgetRecord, IDEMPOTENT_OPTIONS };
+module.exports = {
+  IDEMPOTENT_OPTIONS, Run, forgetRecord, oncePlan, readRecord, recordOf, runOnce,
+};

@@ -7,9 +7,15 @@ const { inspect } = require('node:util');
 const binding = require('./binding');
 const { advisoryId, readId } = require('./advisory-id');
 const { AdvisoryLock, acquireAdvisory, advisoryPlan, endAdvisory } = require('./advisory-lock');
-const { LockLostError, LockTimeoutError } = require('./errors');
+const { LockLostError, LockTimeoutError, SqlError } = require('./errors');
 const { Holdfast, clientOf, optionsAndFunction } = require('./holdfast');
-const { wrongType } = require('./validate');
+const { checkFunction, isPromise, wrongType } = require('./validate');
+const { own, readStatement, runQuery } = require('./postgres-query');
+const { statements } = require('./postgres-statements');
+const { changeVersionedBy, updateVersionedBy, upsertBy } = require('./postgres-tables');
+const {
+  DEFAULTS, Transaction, runTransaction, transactionPlan,
+} = require('./postgres-transaction');
 
 const SCHEME = /^postgres(ql)?:/i;
 
@@ -46,6 +52,118 @@ class Postgres {
   /** The Holdfast that it is a part of, also where `postgres()` has opened it. */
   get holdfast() {
     return this.#holdfast;
+  }
+
+  /**
+   * Runs one statement, as a transaction of its own, on a connection of the pool. Also as a
+   * template, where each value is a parameter: pg.query`select ${x}`. Values and results are as
+   * with `pg`.
+   *
+   * @param {string | { text: string, values?: unknown[] } | TemplateStringsArray} sql one
+   *   statement, with $1, $2 ... for `params`; or both in one object
+   * @param {readonly unknown[]} [params]
+   * @param {object} [options] also in the object, beside text and values
+   * @param {number | string} [options.timeout=Infinity] from 1 ms: from the call; then it is
+   *   cancelled, and has no effect
+   * @param {AbortSignal} [options.signal] cancels it. If it was done by then it resolves; else it
+   *   rejects with the signal's reason, and has no effect
+   * @param {'object' | 'array'} [options.rowMode='object']
+   * @returns {Promise<{ rows: object[], rowCount: number | null, fields: object[],
+   *   command: string }>}
+   * @throws {SqlError} if the server refuses it
+   * @throws {UnavailableError} if there is no connection to be had; with `outcomeUnknown`, if the
+   *   connection broke when it had been sent
+   * @throws {HoldfastError} HF_ETIMEDOUT after `timeout`
+   */
+  async query(...args) {
+    return runQuery(this.#client, readStatement(args));
+  }
+
+  /**
+   * Runs `fn` in a transaction, which is committed when it returns and rolled back when it throws.
+   * An error of `fn` always wins. What failed because of others (SQLSTATE 40001, 40P01) is done
+   * again, `fn` included.
+   *
+   * @template T
+   * @param {(tx: Transaction) => T | Promise<T>} fn every query of it has to be awaited
+   * @param {object} [options] may also come first
+   * @param {'read committed' | 'repeatable read' | 'serializable'} [options.isolation] by default
+   *   the database's
+   * @param {boolean} [options.readOnly=false]
+   * @param {number} [options.retries=5] 0 to 10,000
+   * @param {number | string} [options.timeout=Infinity] from 1 ms: of everything, the wait for a
+   *   connection and the repetitions included
+   * @param {AbortSignal} [options.signal] cancels it
+   * @returns {Promise<T>} what `fn` returned
+   * @throws {SqlError} if a statement of it, or its commit, was refused
+   * @throws {UnavailableError} with `outcomeUnknown`, if the connection broke during the commit
+   * @throws {HoldfastError} HF_ETIMEDOUT after `timeout`; HF_EINVAL if `fn` left something behind
+   */
+  async transaction(fn, options) {
+    const [given, run] = typeof fn === 'function' || isPromise(fn) ? [options, fn] : [fn, options];
+    checkFunction(run);
+    return runTransaction(this.#client, transactionPlan(given), run);
+  }
+
+  /**
+   * Runs a statement that must affect exactly one row. If it affects none, or several, nothing has
+   * been done.
+   *
+   * @param {...unknown} args as for query()
+   * @returns {Promise<object>} as of query()
+   * @throws {ConflictError} if it affected none, or several
+   */
+  async affectOne(...args) {
+    const statement = readStatement(args);
+    const { timeout, signal } = statement;
+    const plan = { ...DEFAULTS, signal, timeout: timeout === 0 ? Infinity : timeout };
+    const { text, params: values, asArrays } = statement;
+    const whole = { text, values, rowMode: asArrays ? 'array' : 'object' };
+    return runTransaction(this.#client, plan, (tx) => tx.affectOne(whole));
+  }
+
+  /**
+   * Inserts a row, or updates that which is there, in one statement.
+   *
+   * @param {string | readonly string[]} table 'orders', 'shop.orders' or ['shop', 'orders']
+   * @param {object} row columns and their values
+   * @param {object} options
+   * @param {string | readonly string[]} options.key the columns of `row` that are unique
+   * @param {false | readonly string[] | object} [options.update] what changes where it is there:
+   *   columns of `row`, by default all but the key; or columns and values; false: nothing
+   * @returns {Promise<{ row: object, inserted: boolean }>} the row as it is now
+   * @throws {SqlError} if the server refuses it
+   */
+  async upsert(table, row, options) {
+    return upsertBy((statement) => runQuery(this.#client, own(statement)), table, row, options);
+  }
+
+  /**
+   * Updates one row if nobody has changed it since it was read, and counts its version up.
+   *
+   * @param {string | readonly string[]} table 'orders', 'shop.orders' or ['shop', 'orders']
+   * @param {object} options
+   * @param {object} options.where columns and values that name the row: null is IS NULL, an array
+   *   is any of it
+   * @param {object | ((row: object) => object | Promise<object>)} options.set columns and their new
+   *   values; a function gets the row as it is, and says what to change, again if somebody came
+   *   between
+   * @param {number | string | bigint} [options.version] that was read; not with a function
+   * @param {string} [options.column='version'] a whole number
+   * @param {number} [options.retries=30] with a function: 0 to 10,000
+   * @returns {Promise<object>} the row as it is now
+   * @throws {ConflictError} with the present `version`, or null if there is no such row
+   * @throws {SqlError} if the server refuses it
+   */
+  async updateVersioned(table, options) {
+    const run = (statement) => runQuery(this.#client, own(statement));
+    if (typeof options?.set === 'function') return changeVersionedBy(run, table, options);
+    return updateVersionedBy(run, table, options);
+  }
+
+  /** The guards as plain statements, { text, values }, for a client of one's own. */
+  get statements() {
+    return statements;
   }
 
   /**
@@ -212,4 +330,7 @@ function postgres(hf, options) {
 exports.postgres = postgres;
 exports.Postgres = Postgres;
 exports.AdvisoryLock = AdvisoryLock;
+exports.Transaction = Transaction;
+exports.SqlError = SqlError;
+exports.statements = statements;
 exports.advisoryId = advisoryId;

@@ -11,7 +11,8 @@ const {
 
 const STORE_OPTIONS = ['tls', 'connectTimeout', 'commandTimeout', 'username', 'password', 'db',
   'prefix', 'waitReplicas', 'allowEviction', 'sentinelUsername', 'sentinelPassword',
-  'maxTtl', 'nodeTimeout', 'fencing', 'schema', 'leases', 'pooler'];
+  'maxTtl', 'nodeTimeout', 'fencing', 'schema', 'leases', 'pooler',
+  'max', 'idleTimeout'];
 const TLS_OPTIONS = new Set(['ca', 'cert', 'key', 'servername', 'rejectUnauthorized']);
 
 const TIMEOUT = { min: 10, max: 3600000 };
@@ -19,6 +20,7 @@ const NODE_TIMEOUT = { min: 1, max: 3600000 };
 const MAX_TTL = { min: TTL_MIN, max: TTL_MAX };
 const DB_MAX = 65535;
 const REPLICAS_MAX = 16;
+const POOL_MAX = 1000;
 const SERVERNAME_MAX = 253;
 
 function text(value, name) {
@@ -37,9 +39,9 @@ function prefix(value, name) {
   return value;
 }
 
-function whole(max) {
+function whole(max, min = 0) {
   return (value, name) => {
-    checkInteger(value, name, 0, max);
+    checkInteger(value, name, min, max);
     return String(value);
   };
 }
@@ -70,6 +72,8 @@ const readers = {
   schema: text,
   leases: text,
   pooler: text,
+  max: whole(POOL_MAX, 1),
+  idleTimeout: timeout,
 };
 
 // Certificates or a key: the text itself, as Node's own tls takes it, not the name of a file.
