@@ -124,8 +124,8 @@ class UnavailableError extends HoldfastError {
 class SqlError extends HoldfastError {
   constructor(message, details = {}) {
     super('HF_ESQL', message, details);
-    /** @type {string | null} the SQLSTATE, such as '23505' */
-    this.state = details.state ?? null;
+    /** @type {string} the SQLSTATE, such as '23505' */
+    this.state = details.state ?? '';
     for (const name of SQL_DETAILS) this[name] = details[name] ?? null;
   }
 }
@@ -176,7 +176,7 @@ function fromStatement([error, failure]) {
       outcomeUnknown: (flags & constants.FLAG_OUTCOME_UNKNOWN) !== 0,
     });
   }
-  const details = { state: error[4] || null };
+  const details = { state: error[4] };
   SQL_DETAILS.forEach((name, i) => { details[name] = failure?.[i] || null; });
   if (error[0] !== 'HF_ESQL') return fromNative(error);
   const made = fromNative(error, details);

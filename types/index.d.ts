@@ -106,6 +106,13 @@ export interface PostgresOptions {
    * there is one, and taken for one that does so for each transaction.
    */
   pooler?: 'session' | 'transaction' | undefined;
+  /**
+   * How many connections there may be for statements and transactions of `holdfast/postgres`: 1 to
+   * 1,000. Default 10.
+   */
+  max?: number | undefined;
+  /** When one of them that nobody has used is closed: 10 ms to 1 h. Default `'10s'`. */
+  idleTimeout?: Duration | undefined;
 }
 
 /**
@@ -640,6 +647,42 @@ export class QuorumError extends HoldfastError {
 export class UnavailableError extends HoldfastError {
   constructor(message?: string, details?: HoldfastErrorDetails);
   readonly code: 'HF_EUNAVAIL';
+}
+
+/** PostgreSQL refused a statement, or to commit; what it says of that, null where it says nothing. */
+export class SqlError extends HoldfastError {
+  constructor(message?: string, details?: HoldfastErrorDetails & SqlErrorDetails);
+  readonly code: 'HF_ESQL';
+  /** The SQLSTATE, such as `'23505'`. */
+  readonly state: string;
+  readonly severity: string | null;
+  /** It may hold values of rows. */
+  readonly detail: string | null;
+  readonly hint: string | null;
+  readonly schema: string | null;
+  readonly table: string | null;
+  readonly column: string | null;
+  readonly dataType: string | null;
+  readonly constraint: string | null;
+  readonly where: string | null;
+  readonly routine: string | null;
+  /** In the statement, in characters, from 1. */
+  readonly position: number | null;
+}
+
+export interface SqlErrorDetails {
+  state?: string;
+  severity?: string | null;
+  detail?: string | null;
+  hint?: string | null;
+  schema?: string | null;
+  table?: string | null;
+  column?: string | null;
+  dataType?: string | null;
+  constraint?: string | null;
+  where?: string | null;
+  routine?: string | null;
+  position?: number | null;
 }
 
 /** What `diagnostics_channel` 'holdfast:lock' publishes. */

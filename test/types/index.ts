@@ -223,7 +223,8 @@ export async function values(lock: Lock, run: Run) {
 }
 
 export function postgres() {
-  const options: PostgresOptions = { schema: 'shop', leases: 'relaxed', pooler: 'session' };
+  const options: PostgresOptions = { schema: 'shop', leases: 'relaxed', pooler: 'session', max: 20,
+    idleTimeout: '1m' };
   expectTypeOf(open('postgres:', { ...options, password: () => 'secret' }))
     .resolves.toEqualTypeOf<Holdfast>();
   expectTypeOf<PostgresOptions['leases']>().toEqualTypeOf<'durable' | 'relaxed' | undefined>();
