@@ -8,7 +8,8 @@ const stylistic = require('@stylistic/eslint-plugin');
 const globals = require('globals');
 
 module.exports = [
-  { ignores: ['build/', 'build-*/', 'prebuilds/', 'coverage/', '**/*.d.ts'] },
+  { ignores: ['build/', 'build-*/', 'prebuilds/', 'coverage/', '**/*.d.ts',
+    'examples/postgres-prisma/client/'] },
   js.configs.recommended,
   stylistic.configs.customize({
     arrowParens: true,

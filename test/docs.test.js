@@ -100,7 +100,8 @@ describe('examples', function () {
     });
   }
 
-  const withServers = ['express', 'quorum', 'redis', 'redlock']
+  // Those of postgres in test/postgres-examples.test.js.
+  const withServers = ['express', 'postgres-drizzle', 'postgres-pg', 'quorum', 'redis', 'redlock']
     .map((name) => `examples/${name}.js`);
 
   it('are all run here', () => {

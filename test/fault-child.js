@@ -44,6 +44,7 @@ const roles = {
   ...require('./fault-roles-leader'),
   ...require('./fault-roles-modes'),
   ...require('./fault-roles-once'),
+  ...require('./fault-roles-postgres'),
   ...require('./fault-roles-scale'),
   ...require('./fault-roles-soak'),
 };
