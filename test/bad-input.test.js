@@ -96,8 +96,11 @@ function table(hf) {
         outside([...NO_INTEGER, -1, 1000001])],
       'options.handoffTime': time((handoffTime) => open('memory:', { handoffTime })),
       host: [(host) => open('memory:', { host }), wrong(['x'])],
-      ...Object.fromEntries(['connectTimeout', 'commandTimeout'].map((name) => [`options.${name}`,
-        time((bad) => open('memory:', { [name]: bad }), 9, '2h', Infinity)])),
+      ...Object.fromEntries(['connectTimeout', 'commandTimeout', 'idleTimeout']
+        .map((name) => [`options.${name}`,
+          time((bad) => open('memory:', { [name]: bad }), 9, '2h', Infinity)])),
+      'options.max': [(max) => open('memory:', { max }),
+        wrong(NO_NUMBER), outside([...NO_INTEGER, 0, 1001])],
       ...Object.fromEntries(['username', 'password', 'sentinelUsername', 'sentinelPassword']
         .map((name) => [`options.${name}`,
           text((bad) => open('memory:', { [name]: bad }), '\udc00')])),

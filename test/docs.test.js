@@ -21,6 +21,7 @@ const path = require('node:path');
 const { promisify } = require('node:util');
 const ts = require('typescript');
 const holdfast = require('..');
+const postgres = require('../lib/postgres');
 const { codes } = require('../lib/binding');
 const { start, endChildren, until, useFolder } = require('./helpers');
 const { startQuorum, startServer, stopAll } = require('./redis-servers');
@@ -45,9 +46,12 @@ function marked(wanted) {
 /** The lines within a fence. */
 const inner = ({ body }) => body.slice(1, -1);
 
-/** The first column of a table: what stands there as code. */
+/** The first column of a table: what stands there as code, one name or several. */
 function firstColumn({ body }) {
-  return body.slice(2).map((row) => /^\| `(?:'?)([\w.]+)(?:'?)`/.exec(row)?.[1] ?? row);
+  return body.slice(2).flatMap((row) => {
+    const [first] = /^\| (?:`[^`]+`(?:, )?)+/.exec(row) ?? [];
+    return first?.match(/`[^`]+`/g).map((name) => /^`'?([\w.]+)'?`$/.exec(name)?.[1] ?? row) ?? row;
+  });
 }
 
 const withoutIndent = (lines) => lines.map((line) => line.trim()).filter((line) => line !== '');
@@ -62,8 +66,9 @@ function assertTogether(text, lines, where) {
 
 /** The declarations of the package, as TypeScript reads them. */
 function declarations() {
-  const file = ts.createSourceFile('index.d.ts', read('types/index.d.ts'), ts.ScriptTarget.Latest);
-  return new Map(file.statements
+  const files = ['types/index.d.ts', 'types/postgres.d.ts']
+    .map((name) => ts.createSourceFile(name, read(name), ts.ScriptTarget.Latest));
+  return new Map(files.flatMap(({ statements }) => [...statements])
     .filter((each) => ts.isInterfaceDeclaration(each) || ts.isTypeAliasDeclaration(each))
     .map((each) => [each.name.text, each]));
 }
@@ -237,6 +242,15 @@ describe('pages', () => {
     return hf.close();
   });
 
+  it('call methods of holdfast/postgres that exist', () => {
+    for (const page of pages.filter((name) => name.startsWith('docs/postgres-'))) {
+      for (const [call, on, name] of read(page).matchAll(/\b(pg|tx)\.(\w+)\(/g)) {
+        const Class = on === 'pg' ? postgres.Postgres : postgres.Transaction;
+        assert.equal(typeof Class.prototype[name], 'function', `${page}: ${call}`);
+      }
+    }
+  });
+
   const known = declarations();
   for (const table of marked('options')) {
     it(`${table.page} names the options of ${table.argument}`, () => {
@@ -246,7 +260,8 @@ describe('pages', () => {
 
   it('tables of options stand for all interfaces of options', () => {
     const documented = new Set(marked('options').map(({ argument }) => argument));
-    const elsewhere = new Set(['CloseOptions', 'IdempotentOptions', 'TryLockOptions']);
+    const elsewhere = new Set(['CloseOptions', 'IdempotentOptions', 'TryLockOptions',
+      'AdvisoryLockOptions', 'TryAdvisoryLockOptions']);
     for (const name of known.keys()) {
       if (!name.endsWith('Options') || elsewhere.has(name)) continue;
       assert.ok(documented.has(name), `no table for ${name}`);
