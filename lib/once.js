@@ -84,6 +84,9 @@ const RUNNING = 2;
 const LOST = 3;
 const ENDED = 4;
 
+// Runs whose record holds what only their caller can write.
+const reserved = new WeakSet();
+
 // Set by class Run: what this file may do with a run and its users may not.
 let begin;
 let finish;
@@ -305,7 +308,10 @@ class Run {
   // What its record is made of, for a statement that finishes it.
   #record() {
     const { ttl, fingerprint } = this.#plan;
-    return { client: this.#client, key: this.#key, token: this.#token, ttl, fingerprint };
+    return {
+      client: this.#client, key: this.#key, token: this.#token, ttl, fingerprint,
+      isReserved: reserved.has(this),
+    };
   }
 
   #failed(raw) {
@@ -449,6 +455,12 @@ function forgetRecord(client, key) {
   );
 }
 
+/** From now on nobody but whoever called once() may finish the record of `run`. */
+function reserve(run) {
+  reserved.add(run);
+}
+
 module.exports = {
-  IDEMPOTENT_OPTIONS, Run, forgetRecord, oncePlan, readRecord, recordOf, runOnce,
+  IDEMPOTENT_OPTIONS, Run, forgetRecord, oncePlan, readRecord, recordOf, reserve,
+  runOnce,
 };

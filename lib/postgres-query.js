@@ -194,6 +194,12 @@ function sendQuery(statement, send) {
   });
 }
 
+/** The error of a statement, with the stack of who awaits it, which its own does not tell. */
+function traced(error) {
+  if (error instanceof HoldfastError) Error.captureStackTrace(error, traced);
+  return error;
+}
+
 /** A wait for a connection that this very code stands in the way of, maybe. */
 function nameCause(error, client) {
   if (!(error instanceof HoldfastError) || error.code !== 'HF_ETIMEDOUT') return error;
@@ -213,7 +219,7 @@ async function runQuery(client, statement) {
     return await sendQuery(statement, (slot, text, params, timeout) =>
       binding.pgQuery(client.slot, slot, text, params, timeout));
   } catch (error) {
-    throw nameCause(error, client);
+    throw nameCause(traced(error), client);
   }
 }
 
@@ -225,4 +231,6 @@ function own({ text, values = [] }, plan) {
   };
 }
 
-module.exports = { TIMEOUT, nameCause, own, readStatement, runQuery, sendQuery, within };
+module.exports = {
+  TIMEOUT, nameCause, own, readStatement, runQuery, sendQuery, traced, within,
+};

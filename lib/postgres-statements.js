@@ -45,10 +45,14 @@ function recordBytes(value, fingerprint = Buffer.alloc(0)) {
 function finishRecord(run, value) {
   if (isPromise(run)) throw new TypeError('run is a Promise: pass what the function of once() got');
   if (!(run instanceof Run)) throw wrongType('run', 'what the function of once() got', run);
-  const { client, key, token, ttl, fingerprint } = recordOf(run);
+  const { client, key, token, ttl, fingerprint, isReserved } = recordOf(run);
   if (client.store !== 'postgres') {
     throw new TypeError('run must be of a Holdfast on a postgres: URL, in the same database; its ' +
       `store is ${client.store}`);
+  }
+  if (isReserved) {
+    throw new TypeError('run is that of an idempotent route, whose record holds the whole ' +
+      'answer: do the work in a hf.once() of its own');
   }
   if (isPromise(value)) throw new TypeError('value is a Promise: await it first');
   const { bytes, format } = recordBytes(value, fingerprint);

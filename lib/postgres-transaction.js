@@ -12,7 +12,7 @@ const {
 const {
   checkBoolean, checkChoice, checkFunction, checkInteger, checkOptions, checkSignal,
 } = require('./validate');
-const { TIMEOUT, nameCause, own, readStatement, within } = require('./postgres-query');
+const { TIMEOUT, nameCause, own, readStatement, traced, within } = require('./postgres-query');
 const { Session } = require('./postgres-session');
 const { forUpdate } = require('./postgres-sql');
 const { advisoryXactLock, finishRecord } = require('./postgres-statements');
@@ -277,13 +277,21 @@ class Transaction {
       : 'a tx.transaction() of it is at work: use the tx that its function gets, or await it');
   }
 
-  // Where a statement fails, its transaction has; nobody need hear of a promise that was dropped.
   #track(fn) {
-    const promise = fn();
-    const over = () => { this.#pending.delete(promise); };
+    const promise = this.#follow(fn, () => this.#pending.delete(promise));
     this.#pending.add(promise);
-    promise.then(over, over);
     return promise;
+  }
+
+  // Without a reaction of ours to the promise: V8 would not know any more who awaits it.
+  async #follow(fn, over) {
+    try {
+      return await fn();
+    } catch (error) {
+      throw traced(error);
+    } finally {
+      over();
+    }
   }
 
   async #run(statement) {

@@ -4,11 +4,14 @@
 
 const assert = require('node:assert/strict');
 const { AsyncResource } = require('node:async_hooks');
+const { once } = require('node:events');
 const { setTimeout: sleep } = require('node:timers/promises');
+const express = require('express');
 const { Client } = require('pg');
 const {
   ConflictError, HoldfastError, LockLostError, LockTimeoutError, UnavailableError, open,
 } = require('..');
+const { idempotency } = require('../lib/express');
 const { SqlError, Transaction, postgres, statements } = require('../lib/postgres');
 const { deferred, until } = require('./helpers');
 const { stopAll, usePostgres } = require('./postgres-servers');
@@ -97,6 +100,10 @@ for (const [how, options] of ways) {
       assert.equal(syntax.state, '42601');
       assert.equal(syntax.position, 14);
       assert.equal((await pg.query('SELECT 1 AS one')).rows[0].one, 1);
+      // And where it was called.
+      assert.match(error.stack, /postgres-sql\.test\.js/);
+      const inside = await failure(pg.transaction((tx) => tx.query('SELECT 1 FRM accounts')));
+      assert.match(inside.stack, /^SqlError: [^]*postgres-sql\.test\.js/);
     });
 
     it('end with their time, without an effect', async () => {
@@ -795,6 +802,18 @@ describe('records finished in a transaction', () => {
       assert.throws(() => statements.finishRecord(run, 1), { name: 'TypeError', message: /memory/ });
     });
     await memory.close();
+    const app = express();
+    app.post('/', idempotency(hf), (req, res) => {
+      assert.throws(() => statements.finishRecord(req.idempotency, 1),
+        { name: 'TypeError', message: /idempotent route/ });
+      res.sendStatus(201);
+    });
+    const server = app.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { status } = await fetch(`http://127.0.0.1:${server.address().port}/`,
+      { method: 'POST', headers: { 'idempotency-key': 'a' } });
+    assert.equal(status, 201);
+    server.close();
     await hf.once('a', async (run) => {
       for (const [value, message] of [[() => {}, /^value must be JSON/], [new Map(), /^value must not/],
         [Promise.resolve(), /^value is a Promise/], [1n, /^value must be JSON/]]) {

@@ -9,6 +9,7 @@ const { problem, problemOfClaim, outcomeUnknown, outcomeNotStored, answerTooLarg
   require('./problem');
 const { replay, sendProblem } = require('./replay');
 const { ResponseRecorder, makeDictionary } = require('./response-recorder');
+const { reserve } = require('../once');
 
 // Thrown through hf.once, which then takes the claim back: the next request runs anew.
 const NO_RECORD = Symbol('no record');
@@ -82,7 +83,10 @@ async function protect(settings, exchange, proceed) {
   const attempt = { settings, req, res, record, recorder: null };
   try {
     const running = settings.hf.once(record, onceOptions(settings, mark),
-      (run) => answerOf(attempt, () => proceed(run)));
+      (run) => {
+        reserve(run); // for the whole answer
+        return answerOf(attempt, () => proceed(run));
+      });
     makeDictionary(res); // while the store works
     const done = await running;
     if (done.replayed) sendRecorded(res, decodeAnswer(done.value), record);
