@@ -204,7 +204,7 @@ function traced(error) {
 function nameCause(error, client) {
   if (!(error instanceof HoldfastError) || error.code !== 'HF_ETIMEDOUT') return error;
   for (let at = within.getStore(); at !== undefined; at = at.outer) {
-    if (at.client !== client) continue;
+    if (at.client !== client || at.isOver) continue;
     error.message += ' (it was asked for within the function of a transaction, which keeps a ' +
       'connection meanwhile: use tx there, or the pool may run dry; its size is the option max)';
     break;

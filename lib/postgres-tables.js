@@ -86,9 +86,7 @@ async function changeVersionedBy(run, table, options) {
       return await updateVersionedBy(run, table,
         { where, set: changes, version: row[column], column });
     } catch (error) {
-      if (!(error instanceof ConflictError) || error.version === null || retry >= retries) {
-        throw error;
-      }
+      if (!(error instanceof ConflictError && error.retryable) || retry >= retries) throw error;
       await sleep(Math.random() * Math.min(2 ** retry, PAUSE_MAX_MS));
     }
   }

@@ -12,7 +12,7 @@ const {
   ConflictError, HoldfastError, LockLostError, LockTimeoutError, UnavailableError, open,
 } = require('..');
 const { idempotency } = require('../lib/express');
-const { SqlError, Transaction, postgres, statements } = require('../lib/postgres');
+const { Postgres, SqlError, Transaction, postgres, statements } = require('../lib/postgres');
 const { deferred, until } = require('./helpers');
 const { stopAll, usePostgres } = require('./postgres-servers');
 const { failure } = require('./redis-harness');
@@ -612,7 +612,39 @@ for (const [how, options] of ways) {
           /unknown option/],
         [() => pg.transaction((tx) => tx.tryAdvisoryLock(1, { wait: 1 })), 'TypeError', /unknown/],
         [() => pg.transaction((tx) => tx.finishRecord({})), 'TypeError', /^run must be/],
+        [() => pg.affectOne(7), 'TypeError', /^sql must be/],
+        [() => pg.transaction((tx) => tx.affectOne('SELECT $1', 7)), 'TypeError', /^params must/],
+        [() => pg.transaction((tx) => tx.upsert('t', {}, {})), 'TypeError', /^options.key is mis/],
+        [() => pg.transaction((tx) => tx.updateVersioned('t', { where, set })), 'TypeError',
+          /^options.version/],
+        [async () => statements.affectOne(7), 'TypeError', /^sql must be/],
+        [async () => statements.affectOne('SELECT $1', 7), 'TypeError', /^params must be an array/],
+        [async () => statements.updateVersioned('t', { where, set }), 'TypeError', /^options.ver/],
+        [async () => statements.upsert('t', {}, { key: 'id' }), 'RangeError', /^row must not be/],
+        [async () => statements.forUpdate('t', []), 'TypeError', /^where must be an object/],
+        [async () => statements.advisoryXactLock({}), 'TypeError', /^id must be/],
+        [async () => statements.advisoryXactLock(1, { shared: 1 }), 'TypeError', /^options.shared/],
+        [async () => statements.fencedUpdate('t', { where, set, fence: 1, column: '' }),
+          'RangeError', /^options.column/],
       ]) await rejects(Promise.resolve().then(call), name, message);
+    });
+
+    it('and all there is has been tried so', () => {
+      const known = { // each with a test above that gives it something wrong
+        pg: ['query', 'transaction', 'affectOne', 'upsert', 'updateVersioned'],
+        tx: ['query', 'transaction', 'affectOne', 'upsert', 'updateVersioned', 'forUpdate',
+          'advisoryLock', 'tryAdvisoryLock', 'finishRecord'],
+        statements: ['finishRecord', 'fencedUpdate', 'affectOne', 'updateVersioned', 'upsert',
+          'forUpdate', 'advisoryXactLock'],
+      };
+      const elsewhere = ['advisoryLock', 'tryAdvisoryLock', 'withAdvisoryLock', 'advisoryLocks',
+        'close', 'holdfast', 'statements', 'signal'];
+      const methods = (Class) => Object.getOwnPropertyNames(Class.prototype)
+        .filter((name) => name !== 'constructor');
+      const callable = (Class) => methods(Class).filter((name) => !elsewhere.includes(name)).sort();
+      assert.deepEqual(callable(Postgres), known.pg.sort());
+      assert.deepEqual(methods(Transaction).sort(), [...known.tx, 'signal'].sort());
+      assert.deepEqual(Object.keys(statements).sort(), known.statements.sort());
     });
 
     it('take names that have to be quoted', async () => {
