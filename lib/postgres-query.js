@@ -7,7 +7,7 @@ const aborts = require('./aborts');
 const binding = require('./binding');
 const slots = require('./slots');
 const { duration } = require('./duration');
-const { HoldfastError, closedError, fromNative, fromStatement } = require('./errors');
+const { HoldfastError, closedError, fromStatement } = require('./errors');
 const { checkChoice, checkOptions, checkSignal, isPromise, wrongType } = require('./validate');
 const { noNul, toParams, toResult } = require('./postgres-values');
 
@@ -150,7 +150,7 @@ class Query {
     const failure = send(slot, text, params, timeout);
     if (failure !== null) {
       slots.give(slot);
-      this.#reject(fromNative(failure));
+      this.#reject(fromStatement([failure]));
     } else if (signal !== undefined) {
       this.#onAbort = () => {
         this.#onAbort = null;

@@ -5,7 +5,7 @@
 const aborts = require('./aborts');
 const binding = require('./binding');
 const slots = require('./slots');
-const { HoldfastError, closedError, fromNative, fromStatement } = require('./errors');
+const { HoldfastError, closedError, fromStatement } = require('./errors');
 const { own, sendQuery } = require('./postgres-query');
 
 const { EVENT_PG_BEGUN, RECORD_FAILED } = binding.constants;
@@ -145,7 +145,7 @@ class Session {
       const failure = start();
       if (failure === null) return;
       this.#over();
-      reject(this.#remember(fromNative(failure)));
+      reject(this.#remember(fromStatement([failure])));
     });
   }
 
