@@ -19,18 +19,20 @@ const LEASE_MS = 1000;
 /** Processes of a role, in place of each of which that is killed there is soon another. */
 class Crew {
   constructor(role, count, args, random) {
-    Object.assign(this, { role, args, random });
+    Object.assign(this, { role, size: count, args, random });
     this.workers = [];
     this.steps = 0;
     this.kills = 0;
     this.booked = new Map();
     this.broken = [];
+    this.ready = 0;
     for (let i = 0; i < count; i++) this.#hire();
   }
 
   #hire() {
     const worker = start(this.role, { ...this.args, seed: this.random.between(0, 2 ** 31) });
     worker.listener = ({ event, op, run, message }) => {
+      if (event === 'ready') this.ready += 1;
       if (event === 'step') this.#step(worker);
       if (event === 'booked') this.booked.set(op, run);
       if (event === 'broken') this.broken.push(message);
@@ -44,7 +46,7 @@ class Crew {
   #step(worker) {
     this.steps += 1;
     // In the middle of whatever it is at.
-    if (!this.random.chance(0.05) || worker.over || this.ended) return;
+    if (!this.random.chance(0.02) || worker.over || this.ended) return;
     worker.signal('SIGKILL');
     this.kills += 1;
     this.workers = this.workers.filter((each) => each !== worker);
@@ -59,7 +61,8 @@ class Crew {
 
 describe('tables on a PostgreSQL', function () {
   this.timeout(3 * PATIENCE_MS + 2000 * SECONDS);
-  const scope = usePostgres();
+  // Not a second for each deadlock, of which there are many.
+  const scope = usePostgres({ config: { deadlock_timeout: '20ms' } });
   let server;
   before(() => { ({ server } = scope); });
   afterEach(endAll);
@@ -80,12 +83,20 @@ describe('tables on a PostgreSQL', function () {
   const quiet = () =>
     until(async () => (await server.backends()).length === 0, 'all have gone');
 
-  /** A connection of theirs that the server ends, now and then, until `end` says. */
-  async function harass(random, crew) {
-    const end = Date.now() + SECONDS * 1000;
+  /**
+   * Ends a connection of theirs now and then, until their time is over and enough has happened;
+   * `halfway` is called once.
+   */
+  async function harass(random, crew, halfway = async () => {}) {
+    await until(() => crew.ready >= crew.size, 'all are there');
+    const began = Date.now();
+    const passed = () => (Date.now() - began) / 1000;
+    let half = null;
     let terminated = 0;
-    while (Date.now() < end) {
-      await sleep(random.between(10, 120));
+    const enough = () => crew.kills >= 3 && terminated > 0;
+    while (passed() < SECONDS || (!enough() && passed() < PATIENCE_MS / 1000)) {
+      if (half === null && passed() > SECONDS / 2) half = halfway();
+      await sleep(random.between(50, 250));
       try {
         const pids = await server.backends();
         if (pids.length > 0) terminated += await server.terminate(random.pick(pids));
@@ -93,6 +104,7 @@ describe('tables on a PostgreSQL', function () {
         // It recovers from a crash.
       }
     }
+    await half;
     await crew.end();
     return terminated;
   }
@@ -133,9 +145,7 @@ describe('tables on a PostgreSQL', function () {
     const args = { url, plain: server.url(), ops: OPS, lease: LEASE_MS };
     const first = await open(url);
     const crew = new Crew('booker', 4, args, random);
-    const half = sleep(SECONDS * 500).then(() => server.crash());
-    const terminated = await harass(random, crew);
-    await half;
+    const terminated = await harass(random, crew, () => server.crash());
     await first.close({ timeout: 0 });
     await quiet();
 

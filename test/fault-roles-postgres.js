@@ -69,6 +69,7 @@ function isExpected(error) {
 async function mover({ url, seed, accounts }, { say }) {
   const pg = postgres(url, { max: 3 });
   const random = seeded(seed);
+  say('ready');
   async function move() {
     const [from, to] = [random.between(1, accounts), random.between(1, accounts)];
     const amount = random.between(1, 50);

@@ -135,8 +135,8 @@ describe('opening', () => {
     for (const [name, value] of Object.entries(holdfast)) assert.strictEqual(imported[name], value);
     assert.deepStrictEqual(Object.keys(holdfast).sort(), [
       'BoundsError', 'ConflictError', 'Holdfast', 'HoldfastError', 'InProgressError',
-      'LockLostError', 'LockTimeoutError', 'MismatchError', 'QuorumError', 'StaleFenceError',
-      'UnavailableError', 'open',
+      'LockLostError', 'LockTimeoutError', 'MismatchError', 'QuorumError', 'SqlError',
+      'StaleFenceError', 'UnavailableError', 'open',
     ]);
   });
 
