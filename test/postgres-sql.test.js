@@ -980,12 +980,22 @@ describe('a connection that breaks', () => {
 
   it('at the commit leaves open whether it landed, and nothing is run again', async () => {
     const { pg, server } = at;
+    // What waits within the commit.
+    await server.query(`
+      CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN PERFORM pg_sleep(30); RETURN NULL; END';
+      CREATE CONSTRAINT TRIGGER late AFTER UPDATE ON accounts DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION dawdle()`);
     let runs = 0;
-    const error = await failure(pg.transaction(async (tx) => {
+    const committing = failure(pg.transaction(async (tx) => {
       runs += 1;
       await tx.query('UPDATE accounts SET balance = 0 WHERE id = 1');
-      await server.terminate();
     }));
+    await until(async () => (await at.rows('SELECT FROM pg_stat_activity ' +
+      'WHERE query = \'COMMIT\' AND state = \'active\'')).length > 0, 'it commits');
+    await server.terminate();
+    const error = await committing;
+    await server.query('DROP TRIGGER late ON accounts; DROP FUNCTION dawdle');
     assert.ok(error instanceof UnavailableError, error.stack);
     assert.equal(error.outcomeUnknown, true);
     assert.equal(runs, 1);
