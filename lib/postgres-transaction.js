@@ -23,7 +23,7 @@ const OPTIONS = new Set(['isolation', 'readOnly', 'retries', 'timeout', 'signal'
 const LOCK_OPTIONS = new Set(['shared', 'wait']);
 const TRY_OPTIONS = new Set(['shared']);
 // Who retries for ever hides that a transaction is too long; who never does has every caller write
-// the loop. Three to five is what others do: slonik, Exposed, Firestore.
+// the loop. Three to five is what others do: Exposed, Firestore.
 const RETRIES = 5;
 const RETRIES_MAX = 10000;
 const PAUSE_MIN_MS = 5;
