@@ -106,6 +106,8 @@ describe('a PostgreSQL', () => {
       ['another target', 'target_session_attrs=best', /target_session_attrs is any, read-write/],
       ['a port beyond', 'port=70000', /port is a number from 1 to 65535/],
       ['a timeout beyond', 'connectTimeout=1', /connectTimeout is a number from 10/],
+      ['a pool of nothing', 'max=0', /max is a number from 1 to 1000/],
+      ['idleness beyond', 'idleTimeout=1', /idleTimeout is a number from 10/],
     ]) {
       it(what, () => {
         const url = `postgres://user:${secret}@127.0.0.1/postgres?${params}`;

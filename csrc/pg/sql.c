@@ -82,14 +82,10 @@ static void on_idle_closed(uv_handle_t *handle) {
     closed(data);
 }
 
-/* What is left of transactions are handles of users who have not let go of them. */
 static void on_pool_gone(hf__pool *pool) {
     hf__sql *sql = hf__of(pool, hf__sql, pool);
-    hf__node *node;
 
-    assert(sql->n_queries == 0 && hf__list_empty(&sql->news));
-    while ((node = hf__list_first(&sql->txs)) != NULL)
-        hf__tx_orphan(hf__of(node, hf_pg_tx, node));
+    assert(sql->n_queries == 0 && sql->n_txs == 0 && hf__list_empty(&sql->news));
     uv_close((uv_handle_t *)&sql->idle, on_idle_closed);
 }
 
@@ -128,9 +124,14 @@ static bool is_busy(const hf__sql *sql) {
     return false;
 }
 
+/* What is left of transactions are handles of users who have not let go of them. */
 static void settle(hf__sql *sql) {
+    hf__node *node;
+
     if (sql->phase != HF__SQL_DRAINING || is_busy(sql)) return;
     sql->phase = HF__SQL_CLOSING;
+    while ((node = hf__list_first(&sql->txs)) != NULL)
+        hf__tx_orphan(hf__of(node, hf_pg_tx, node));
     hf__pool_close(&sql->pool);
 }
 

@@ -854,6 +854,10 @@ TEST(a_deferred_constraint_fails_the_commit) {
     transaction t;
     open_client(&h);
     fresh_table("id int CONSTRAINT things_once UNIQUE DEFERRABLE INITIALLY DEFERRED");
+    ask(&h, &r, "INSERT INTO things VALUES (1), (1)"); /* by itself, at its own end */
+    answer(&h, &r, HF_ESQL);
+    CHECK_STR(r.error.state, "23505");
+    CHECK_STR(r.constraint, "things_once");
     begin(&h, &t);
     run_in(&h, t.tx, &r, "INSERT INTO things VALUES (1), (1)");
     end(&h, &t, true, HF_ESQL);
@@ -1321,6 +1325,80 @@ TEST(given_up_at_random) {
     for (int i = 0; i < N; i++)
         hf_pg_query_free(r[i].query);
     CHECK(sessions("true") <= 3);
+    close_client(&h);
+}
+
+/* One of the transactions does something: asks, ends, is cancelled, is let go. */
+static void do_anything(host *h, transaction *t, reply *r) {
+    static const char *const sql[] = {"SELECT 1",
+                                      "SELECT pg_sleep(0.005)",
+                                      "SELECT 1 / 0",
+                                      "INSERT INTO things VALUES (1)",
+                                      "COPY things TO STDOUT",
+                                      "SELECT pg_sleep(1)"};
+    hf_pg_tx_options o = {.timeout_ms = rand() % 3 == 0 ? (uint64_t)rand() % 100 : HF_FOREVER};
+    hf_pg_statement s = statement(sql[rand() % 6]);
+    hf_error error;
+    s.timeout_ms = rand() % 2 == 0 ? 1 + (uint32_t)rand() % 30 : 0;
+    if (t->tx == NULL) {
+        begin_with(h, t, &o);
+        return;
+    }
+    switch (rand() % 8) {
+    case 0: (void)hf_pg_tx_end(t->tx, rand() % 2 == 0, on_ended, t); return;
+    case 1:
+        if (rand() % 2 == 0) hf_pg_tx_cancel(t->tx);
+        return;
+    case 2:
+        if (rand() % 2 == 0) return;
+        hf_pg_tx_free(t->tx);
+        t->tx = NULL;
+        return;
+    case 3:
+        if (r->query != NULL) hf_pg_query_cancel(r->query);
+        return;
+    default: break;
+    }
+    if (r->query != NULL && r->answered == 0 && rand() % 2 == 0) return;
+    if (r->query != NULL) hf_pg_query_free(r->query);
+    memset(r, 0, sizeof *r);
+    if (rand() % 3 == 0)
+        CHECK_INT(hf_pg_query_run(h->client, &s, on_reply, r, &r->query, &error), HF_OK);
+    else if (hf_pg_tx_run(t->tx, &s, on_reply, r, &r->query, &error) != HF_OK)
+        r->query = NULL;
+}
+
+TEST(anything_at_any_time) {
+    enum { N = 12, STEPS = 1500 };
+    static transaction t[N];
+    static reply r[N];
+    host h;
+    unsigned seed = (unsigned)time(NULL);
+    const char *given = getenv("SEED");
+    if (given != NULL) seed = (unsigned)strtoul(given, NULL, 10);
+    printf("        seed %u\n", seed);
+    srand(seed);
+    memset(t, 0, sizeof t);
+    memset(r, 0, sizeof r);
+    open_with(&h, "&max=4&idleTimeout=20", NULL);
+    fresh_table("id int");
+    for (int i = 0; i < STEPS; i++) {
+        int k = rand() % N;
+        do_anything(&h, &t[k], &r[k]);
+        if (rand() % 3 == 0) uv_run(&h.loop, UV_RUN_NOWAIT);
+        if (rand() % 20 == 0) host_run_ms(&h, (uint64_t)rand() % 10);
+        if (rand() % 60 == 0)
+            (void)postgres_do("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "
+                              "application_name = 'holdfast' AND random() < 0.5");
+        CHECK(t[k].begun <= 1 && t[k].ended <= 1 && r[k].answered <= 1);
+    }
+    hf_client_close(h.client, (uint64_t)rand() % 100, NULL, NULL);
+    for (int i = 0; i < N; i++) {
+        if (r[i].query != NULL) host_until(&h, &r[i].answered, 1);
+        if (r[i].query != NULL) hf_pg_query_free(r[i].query);
+        if (t[i].tx != NULL) host_until(&h, &t[i].begun, 1);
+        if (t[i].tx != NULL) hf_pg_tx_free(t[i].tx);
+    }
     close_client(&h);
 }
 

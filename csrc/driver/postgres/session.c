@@ -75,6 +75,8 @@ static void disconnect(hf__pg_session *s) {
 void hf__pg_session_close(hf__pg_session *s) {
     assert(hf__list_empty(&s->sent) || s->state != HF__PG_READY);
     s->state = HF__PG_OVER;
+    PQclear(s->greeting.result); /* it may have been answered in part */
+    s->greeting.result = NULL;
     disconnect(s);
     forget_secret(s);
     if (s->resolving) uv_cancel((uv_req_t *)&s->lookup);
@@ -256,6 +258,7 @@ static void on_error_result(hf__pg_session *s, hf__pg_call *call, PGresult *resu
     }
     hf__pg_error(&call->error, result, s->server.name);
     note_fatal(s, result);
+    PQclear(call->result); /* it was carried out, and could not be committed */
     call->result = result;
     /* What failed after it was prepared stays so; what failed before was not. */
     if (call->prepares != 0 && call->step < call->last_step) s->prepared &= ~call->prepares;
