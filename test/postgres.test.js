@@ -5,6 +5,8 @@
 
 const assert = require('node:assert/strict');
 const { execFileSync } = require('node:child_process');
+const fs = require('node:fs');
+const os = require('node:os');
 const path = require('node:path');
 const { Client } = require('pg');
 const { Holdfast, LockLostError, UnavailableError } = require('..');
@@ -92,6 +94,48 @@ describe('a PostgreSQL', () => {
         await hf.close();`, 'postgres:', env);
       assert.equal((await child.hear('answer')).value, 'there');
       await child.ended;
+    });
+  });
+
+  describe('is named by a service', () => {
+    let file;
+
+    before(() => {
+      const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'holdfast-service-'));
+      file = path.join(folder, 'services.conf');
+      fs.writeFileSync(file, `[shop]\nhost=127.0.0.1\nport=${server.port}\nuser=postgres\n` +
+      'dbname=postgres\napplication_name=shop\n');
+    });
+
+    after(() => fs.rmSync(path.dirname(file), { recursive: true }));
+
+    /** What a process with that file comes to. */
+    async function open(url, env = {}) {
+      const child = start(`
+        let said;
+        try {
+          const hf = await holdfast.open(${JSON.stringify(url)});
+          await hf.kv.put('key', 'there');
+          said = (await hf.kv.get('key')).value;
+          await hf.close();
+        } catch (error) {
+          said = error.message;
+        }
+        say('answer', { said });`, 'memory:', { PGSERVICEFILE: file, ...env });
+      const { said } = await child.hear('answer');
+      await child.ended;
+      return said;
+    }
+
+    it('of the URL, of words and of the environment', async () => {
+      assert.equal(await open('postgres:?service=shop'), 'there');
+      assert.equal(await open('postgres:service=shop'), 'there');
+      assert.equal(await open('postgres:', { PGSERVICE: 'shop' }), 'there');
+      assert.match(await open('postgres:?service=shop&port=1'), /127\.0\.0\.1:1/);
+    });
+
+    it('that is there', async () => {
+      assert.match(await open('postgres:?service=other'), /service is the name of one/);
     });
   });
 

@@ -24,14 +24,14 @@ static const struct {
     const char *value;
 } defaults[] = {
     {"client_encoding", "UTF8"}, {"keepalives_idle", "5"},      {"keepalives_interval", "2"},
-    {"keepalives_count", "3"},   {"tcp_user_timeout", "10000"},
+    {"keepalives_count", "3"},   {"tcp_user_timeout", "10000"}, {"gssencmode", "disable"},
 };
 
 typedef struct reading {
     hf__pg_config *config;
     const hf__store_env *env;
     PQconninfoOption *options; /* what stands in a string of words, or nothing */
-    PQconninfoOption *system;  /* what the environment says */
+    PQconninfoOption *system;  /* what the environment and a service say */
     hf_error *error;
 } reading;
 
@@ -87,12 +87,15 @@ static bool has(const hf__pg_config *config, const char *word) {
     return false;
 }
 
-static bool is_in_environment(const reading *r, const char *word) {
+/* Whether the environment or the service says something of it. */
+static bool is_given(const reading *r, const char *word) {
     const PQconninfoOption *o = r->system;
 
     while (o->keyword != NULL && strcmp(o->keyword, word) != 0)
         o++;
-    return o->envvar != NULL && getenv(o->envvar) != NULL;
+    if (o->keyword == NULL || o->val == NULL) return false;
+    if (o->envvar != NULL && getenv(o->envvar) != NULL) return true;
+    return o->compiled == NULL || strcmp(o->val, o->compiled) != 0;
 }
 
 static bool add_said(reading *r, const char *word, hf_slice value) {
@@ -121,7 +124,7 @@ static bool read_words(reading *r) {
         if (!is_own(o->keyword) && !add_said(r, o->keyword, said(r, o->keyword))) return false;
     }
     for (size_t i = 0; i < sizeof defaults / sizeof defaults[0]; i++) {
-        if (!has(r->config, defaults[i].word) && !is_in_environment(r, defaults[i].word))
+        if (!has(r->config, defaults[i].word) && !is_given(r, defaults[i].word))
             add(r->config, defaults[i].word, defaults[i].value);
     }
     return true;
@@ -325,6 +328,35 @@ static bool read_string(reading *r) {
     return true;
 }
 
+/* Parameters of a service, which libpq reads only where it connects; so it is asked for that with
+ * something that keeps it from it. */
+static bool read_service(reading *r) {
+    static const char *const words[] = {"service", "sslmode", NULL};
+    hf_slice service = said(r, "service");
+    const char *values[] = {NULL, "none of them", NULL};
+    PQconninfoOption *found;
+    PGconn *conn;
+    bool known;
+
+    if (service.len == 0) return true;
+    values[0] = keep(r, service);
+    if (values[0] == NULL) return false;
+    conn = PQconnectStartParams(words, values, 0);
+    known = conn != NULL && strstr(PQerrorMessage(conn), "sslmode") != NULL;
+    found = known ? PQconninfo(conn) : NULL;
+    PQfinish(conn);
+    if (!known)
+        return refuse(r, "service is the name of one in ~/.pg_service.conf, or where PGSERVICEFILE "
+                         "or PGSYSCONFDIR say");
+    if (found == NULL) {
+        hf__error_set(r->error, HF_ENOMEM, HF_RETRYABLE, NULL);
+        return false;
+    }
+    PQconninfoFree(r->system);
+    r->system = found;
+    return true;
+}
+
 hf_code hf__pg_config_read(hf__pg_config *config, const hf__store_env *env, hf_error *error) {
     reading r = {.config = config, .env = env, .error = error};
     bool good;
@@ -332,8 +364,8 @@ hf_code hf__pg_config_read(hf__pg_config *config, const hf__store_env *env, hf_e
     memset(config, 0, sizeof *config);
     r.system = PQconndefaults();
     if (r.system == NULL) return hf__error_set(error, HF_ENOMEM, HF_RETRYABLE, NULL);
-    good = read_string(&r) && read_hosts(&r) && read_words(&r) && read_timeouts(&r) &&
-           read_target(&r) && read_pooler(&r) && read_pool(&r);
+    good = read_string(&r) && read_service(&r) && read_hosts(&r) && read_words(&r) &&
+           read_timeouts(&r) && read_target(&r) && read_pooler(&r) && read_pool(&r);
     PQconninfoFree(r.system);
     if (r.options != NULL) PQconninfoFree(r.options);
     if (!good) hf__pg_config_fini(config, env->allocator);

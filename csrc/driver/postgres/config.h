@@ -12,14 +12,13 @@
 #define HF__PG_HOSTS_MAX 16
 #define HF__PG_WORDS_MAX 64
 
-/* libpq's keywords that are taken, separated by blanks; `service` is not among them, for libpq
- * reads that only while it connects: PGSERVICE does the same. */
-#define HF__PG_KEYWORDS                                                                    \
-    "host hostaddr port user username password passfile dbname application_name options "  \
-    "target_session_attrs sslmode sslcompression sslcert sslkey sslpassword sslrootcert "  \
-    "sslcrl sslcrldir sslsni ssl_min_protocol_version ssl_max_protocol_version "           \
-    "channel_binding requirepeer krbsrvname gsslib gssencmode keepalives keepalives_idle " \
-    "keepalives_interval keepalives_count tcp_user_timeout connect_timeout "               \
+/* libpq's keywords that are taken, separated by blanks. */
+#define HF__PG_KEYWORDS                                                                           \
+    "host hostaddr port user username password passfile dbname application_name options "         \
+    "service target_session_attrs sslmode sslcompression sslcert sslkey sslpassword sslrootcert " \
+    "sslcrl sslcrldir sslsni ssl_min_protocol_version ssl_max_protocol_version "                  \
+    "channel_binding requirepeer krbsrvname gsslib gssencmode keepalives keepalives_idle "        \
+    "keepalives_interval keepalives_count tcp_user_timeout connect_timeout "                      \
     "client_encoding"
 /* And ours, of connections; `max` and `idleTimeout` are of those that a pool makes. */
 #define HF__PG_PARAMS HF__PG_KEYWORDS " connectTimeout commandTimeout pooler max idleTimeout"
