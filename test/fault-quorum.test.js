@@ -94,7 +94,9 @@ describe('a node of a quorum that loses what it has promised', function () {
    * when another asks, who reaches all.
    */
   async function ask(lose, quarantine) {
-    const nodes = await start(3, { clocks: true, params: { fencing: true, quarantine } });
+    // Time for a node to say what it has to say, also on a busy machine.
+    const params = { fencing: true, quarantine, nodeTimeout: 5000 };
+    const nodes = await start(3, { clocks: true, params });
     const ways = await waysTo(nodes);
     const holder = await client(nodes.url({}, ways));
     const other = await client(nodes.url());

@@ -130,13 +130,13 @@ describe('once between processes', () => {
   it('ends with the process where its function never ends', async () => {
     const child = start(`
       const hf = await holdfast.open();
-      hf.once('${key}', { lease: 300 }, () => new Promise(() => say('running', {})));
+      hf.once('${key}', { lease: 1500 }, () => new Promise(() => say('running', {})));
       await heard('go');
       process.exit(0);
     `, url);
     await child.hear('running');
     child.tell('go');
     await child.ended;
-    assert.strictEqual(await hf.once(key, { lease: 300 }, ({ attempt }) => attempt > 0), true);
+    assert.strictEqual(await hf.once(key, { lease: 1500 }, ({ attempt }) => attempt > 0), true);
   });
 });
