@@ -53,7 +53,7 @@ function openHoldfastPostgres(url) {
  * @param {{ dedicated?: boolean, max?: number }} [options] of each lock, and of the pool
  */
 async function openHoldfastAdvisory(url, { dedicated = false, max } = {}) {
-  const pg = postgres(url, max === undefined ? {} : { max });
+  const pg = postgres(url, max === undefined ? {} : { max, idleTimeout: '1h' });
   await pg.holdfast.ping();
   const options = { wait: Infinity, dedicated };
   return {

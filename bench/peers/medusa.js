@@ -17,7 +17,7 @@ async function openMedusa(url, max) {
     clientUrl: url,
     entities: [],
     discovery: { warnWhenNoEntities: false },
-    pool: { min: 0, max },
+    pool: { min: max, max }, // as of pg-by-hand.js
     connect: false,
   });
   // All but `execute` needs a whole application.

@@ -38,7 +38,8 @@ const ENTER = {
  * @param {{ Pool: Function }} [module] pg itself, or what has its interface
  */
 function openPgByHand(url, max, module = pg) {
-  const pool = new module.Pool({ connectionString: url, max });
+  // Nothing is closed while others have their turn: it would begin each of its own with connecting.
+  const pool = new module.Pool({ connectionString: url, max, idleTimeoutMillis: 0 });
   const run = (statement, values) => pool.query({ ...statement, values });
   return {
     async acquire(key) {

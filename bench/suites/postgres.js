@@ -2,6 +2,8 @@
 
 // Locks, values and transactions on one PostgreSQL, beside what people use for that today.
 
+const { setTimeout: sleep } = require('node:timers/promises');
+
 const { endChild, nextMessage, startChild } = require('../child');
 const { closeLockers, pairs } = require('../contenders');
 const { load, measureOf } = require('../load');
@@ -17,6 +19,8 @@ const { play } = require('../rounds');
 
 const IN_FLIGHT = [1, 10, 100];
 const LONGER = 4; // a round of hand-overs must have a hundred, each after some ms of holding
+// Connections that were ended, and the processes of the server that go with them.
+const SETTLE_MS = 400;
 const VALUE = { item: 'lamp', stock: 5, tags: ['new', 'green'] };
 const KEYS = 64;
 
@@ -31,9 +35,11 @@ ${ENTER.text.replace('$1', ':id').replace('$2', '1')};
 COMMIT;
 `;
 
-/** An operation as a contender: keeps so many in flight. */
-const measured = (operation, inFlight) => async (seconds) =>
-  measureOf([await load(operation, { inFlight, seconds })]);
+/** An operation as a contender: keeps so many in flight, when who came before has let go of all. */
+const measured = (operation, inFlight) => async (seconds) => {
+  await sleep(SETTLE_MS);
+  return measureOf([await load(operation, { inFlight, seconds })]);
+};
 
 /** Each of them with what `operationOf(locker, name)` gives: null leaves it out. */
 function contenders(lockers, inFlight, operationOf) {
