@@ -15,6 +15,7 @@ const { idempotency } = require('../lib/express');
 const { Postgres, SqlError, Transaction, postgres, statements } = require('../lib/postgres');
 const { deferred, until } = require('./helpers');
 const { stopAll, usePostgres } = require('./postgres-servers');
+const { Proxy } = require('./proxy');
 const { failure } = require('./redis-harness');
 
 after(stopAll);
@@ -999,5 +1000,44 @@ describe('a connection that breaks', () => {
     assert.ok(error instanceof UnavailableError, error.stack);
     assert.equal(error.outcomeUnknown, true);
     assert.equal(runs, 1);
+  });
+});
+
+describe('a network that swallows everything', () => {
+  const at = usePg();
+  let proxy;
+  let far;
+
+  /** Runs a statement that lasts; resolves when the server is at it and nothing gets through. */
+  async function sleepIn(options) {
+    const sleeping = failure(far.query('SELECT pg_sleep(60)', [], options));
+    await until(async () => (await at.rows('SELECT FROM pg_stat_activity ' +
+      'WHERE query = \'SELECT pg_sleep(60)\' AND state = \'active\'')).length > 0, 'it is there');
+    proxy.blackhole();
+    return { sleeping };
+  }
+
+  beforeEach(async () => {
+    proxy = await Proxy.start({ port: at.server.port }, { opaque: true });
+    far = postgres(`postgres://postgres@${proxy.address}/postgres`);
+  });
+
+  afterEach(async () => {
+    await far.close({ timeout: 0 });
+    await proxy.stop();
+    await at.server.terminate();
+  });
+
+  it('also requests to cancel: a statement that is given up ends all the same', async () => {
+    const controller = new AbortController();
+    const { sleeping } = await sleepIn({ signal: controller.signal });
+    controller.abort();
+    assert.equal((await sleeping).name, 'AbortError');
+  });
+
+  it('holds up no close', async () => {
+    const { sleeping } = await sleepIn();
+    await far.close({ timeout: 0 });
+    assert.equal((await sleeping).code, 'HF_ECLOSED');
   });
 });

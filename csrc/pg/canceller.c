@@ -98,15 +98,16 @@ static void give_up(hf__canceller *canceller) {
 static void on_late(hf__timer *timer) {
     hf__canceller *canceller = hf__of(timer, hf__canceller, timer);
     hf__cancelling *asker = canceller->asker;
-    hf__pg_session *session = asker != NULL ? asker->session : NULL;
     hf_error error;
 
     if (canceller->job != NULL) give_up(canceller);
     canceller->asker = NULL;
-    if (asker != NULL) {
-        asker->cancel = NULL;
-        hf__pg_unreachable(&error, session->server.name, "it was not to be told to cancel");
-        hf__pg_session_fail(session, &error);
+    if (asker != NULL) asker->cancel = NULL;
+    if (asker != NULL && asker->session != NULL) {
+        hf__pg_unreachable(&error, asker->session->server.name, "it was not to be told to cancel");
+        hf__pg_session_fail(asker->session, &error);
+    } else if (asker != NULL) {
+        asker->done(asker);
     }
     next(canceller);
 }

@@ -26,11 +26,11 @@ typedef struct hf__canceller {
 typedef struct hf__cancelling {
     /* The server has been told, or cannot be: the call ends soon, or not. Once, in a later turn;
      * not where the request took too long: it may come at any time then, and the session is failed
-     * instead. */
+     * instead, if it is still there. */
     void (*done)(struct hf__cancelling *cancelling);
     hf__node node;
-    hf__pg_session *session;
-    PGcancel *cancel; /* NULL: nothing is asked */
+    hf__pg_session *session; /* the owner's to set to NULL when it is over */
+    PGcancel *cancel;        /* NULL: nothing is asked */
 } hf__cancelling;
 
 void hf__canceller_init(hf__canceller *canceller, hf_engine *engine);

@@ -54,6 +54,7 @@ static void end_seat(hf__seat *seat) {
     if (seat->state == HF__SEAT_CONNECTING) pool->n_connecting--;
     seat->state = HF__SEAT_ENDED;
     seat->session = NULL;
+    seat->cancelling.session = NULL;
     pool->n_seats--;
 }
 
