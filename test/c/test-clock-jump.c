@@ -43,14 +43,14 @@ static void jump_while_held(host *h, int64_t by_us) {
     uint64_t fence;
     held l;
 
-    o.ttl_ms = 200;
+    o.ttl_ms = 1000; /* a busy machine has time to renew it */
     CHECK_INT(held_ask(h, &l, &o), HF_OK);
     host_until(h, &l.answered, 1);
     CHECK_INT(l.code, HF_OK);
     fence = hf_lock_fence(l.lock);
     atomic_fetch_add(&wall_us, (uint64_t)by_us);
     CHECK_INT(try_once(h, "k"), HF_ETIMEDOUT);
-    host_run_ms(h, 500);
+    host_run_ms(h, 1500);
     CHECK(hf_lock_held(l.lock));
     CHECK_INT(l.lost, 0);
     CHECK_INT(try_once(h, "k"), HF_ETIMEDOUT);
