@@ -169,7 +169,7 @@ class Soak {
 
   /** Asks the store, when all is over, for what was promised. */
   async visit(history) {
-    const hf = await open(this.site.url);
+    const hf = await open(this.site.url, this.site.patience);
     await this.#visitLocks(hf, history);
     if (this.site.promises.entries) await this.#visitEntries(hf, history);
     await hf.close();

@@ -12,6 +12,7 @@ const { startSentinels, startServer } = require('./redis-servers');
 const PREFIX = 'soak:';
 // What is in doubt is known to be soon.
 const PARAMS = { prefix: PREFIX, commandTimeout: 500, connectTimeout: 500 };
+const PATIENCE_MS = 60_000;
 const LOOK_MS = 40;
 const DAY_S = 24 * 3600;
 
@@ -178,6 +179,8 @@ class ServerSite {
     /** What may befall the server as a whole. */
     this.ofServer = ofServer;
     this.behindProxies = true;
+    /** Options of who visits when all is over, and has time. */
+    this.patience = { connectTimeout: PATIENCE_MS, commandTimeout: PATIENCE_MS };
   }
 
   async open() {
