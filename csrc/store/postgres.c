@@ -213,21 +213,23 @@ static void on_retry(uv_timer_t *timer) {
     hf__postgres_wake(s);
 }
 
-static bool may_retry(const hf__postgres_instance *s, const hf_op *op, uint64_t now_ms) {
-    return op->error.code == HF_EBUSY && s->closing == NULL &&
-           now_ms - op->stamp < hf__pg_command_ms(s->pg);
+static bool has_time(const hf__postgres_instance *s, const hf_op *op) {
+    return uv_hrtime() / HF_NS_PER_MS - op->stamp < hf__pg_command_ms(s->pg);
+}
+
+static bool may_retry(const hf__postgres_instance *s, const hf_op *op) {
+    return op->error.code == HF_EBUSY && s->closing == NULL && has_time(s, op);
 }
 
 /* Takes those that found others at their entry out of `ops`, to be tried again; returns how many.
  * It is another batch's for a moment; or a user's transaction has it, which may last. */
 static size_t put_off_locked(hf__postgres_instance *s, hf__op_list *ops) {
-    uint64_t now_ms = uv_hrtime() / HF_NS_PER_MS;
     hf__op_list rest = {NULL, NULL};
     size_t n = 0;
     hf_op *op;
 
     while ((op = hf__op_pop(ops)) != NULL) {
-        if (!may_retry(s, op, now_ms)) {
+        if (!may_retry(s, op)) {
             hf__op_push(&rest, op);
             continue;
         }
@@ -250,8 +252,9 @@ static void on_done(hf__pg_call *call, const PGresult *result, const hf_error *e
 
     /* Others that were sent with it fail likewise, when it is looked for already. */
     if (missing && s->state == HF__POSTGRES_THERE) s->state = HF__POSTGRES_UNKNOWN;
-    /* Somebody has removed the schema, or restored another: it is made anew, once. */
-    s->again = missing && !batch->again;
+    /* Somebody has removed the schema, or restored another: it is made anew, once. What succeeds
+     * meanwhile must not have it tried for ever. */
+    s->again = missing && !batch->again && has_time(s, ops.first);
     if (s->again) {
         hf__op_append(&ops, &s->queue);
         s->queue = ops;

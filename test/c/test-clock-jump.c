@@ -50,7 +50,7 @@ static void jump_while_held(host *h, int64_t by_us) {
     fence = hf_lock_fence(l.lock);
     atomic_fetch_add(&wall_us, (uint64_t)by_us);
     CHECK_INT(try_once(h, "k"), HF_ETIMEDOUT);
-    host_run_ms(h, 1500);
+    host_run_ms(h, 2500);
     CHECK(hf_lock_held(l.lock));
     CHECK_INT(l.lost, 0);
     CHECK_INT(try_once(h, "k"), HF_ETIMEDOUT);
